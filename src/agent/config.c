@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "agent/config.h"
+
+#include "abi/record.h"
+#include "core/parse.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FIELD(member) offsetof(struct ap_agent_config, member)
+
+static const char *const modes[] = {"cpu", NULL};
+static const char *const events[] = {"cpu-clock", "cycles", NULL};
+static const char *const formats[] = {"auto", "svg", "json", "collapsed", "pprof", "text", NULL};
+static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const log_formats[] = {"text", "json", NULL};
+
+static const struct ap_option options[] = {
+    {.type = AP_OPTION_GROUP, .help = "What to measure"},
+    {.name = "mode",
+     .short_name = 'm',
+     .type = AP_OPTION_CHOICE,
+     .offset = FIELD(mode),
+     .def = "cpu",
+     .choices = modes,
+     .metavar = "MODE",
+     .help = "What to record: cpu samples the stacks of what runs."},
+    {.name = "event",
+     .type = AP_OPTION_CHOICE,
+     .offset = FIELD(event),
+     .def = "cpu-clock",
+     .choices = events,
+     .metavar = "EVENT",
+     .help = "What triggers a sample: cpu-clock (a timer, on every machine) or cycles (the hardware counter)."},
+    {.name = "frequency",
+     .short_name = 'F',
+     .type = AP_OPTION_U64,
+     .offset = FIELD(frequency),
+     .def = "99",
+     .min = 1,
+     .max = AP_FREQUENCY_MAX,
+     .metavar = "HZ",
+     .env = "APERTURE_FREQUENCY",
+     .help = "Samples per second and CPU."},
+    {.name = "duration",
+     .short_name = 'd',
+     .type = AP_OPTION_DURATION,
+     .offset = FIELD(duration_ns),
+     .min = 1000000,
+     .max = AP_DURATION_MAX_NS,
+     .metavar = "TIME",
+     .help = "How long to record, as 30s, 5m or 1h. Without it: until Ctrl-C, or until every --pid has ended."},
+    {.type = AP_OPTION_GROUP, .help = "Whom to measure (several filters must all match)"},
+    {.name = "pid",
+     .short_name = 'p',
+     .type = AP_OPTION_LIST,
+     .offset = FIELD(pids),
+     .metavar = "PID",
+     .help = "Only this process with all its threads and the children it starts. Repeatable."},
+    {.name = "cgroup",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(cgroup),
+     .metavar = "DIRECTORY",
+     .help = "Only tasks in this cgroup (v2) and those below it."},
+    {.name = "comm",
+     .type = AP_OPTION_LIST,
+     .offset = FIELD(comms),
+     .metavar = "NAME",
+     .help = "Only threads with this name, or of a process with this name (exact, at most 15 bytes). Repeatable."},
+    {.type = AP_OPTION_GROUP, .help = "Results"},
+    {.name = "output",
+     .short_name = 'o',
+     .type = AP_OPTION_PATHS,
+     .offset = FIELD(outputs),
+     .metavar = "FILE",
+     .help = "Write the profile here; the ending says how: .svg .json .collapsed .pb.gz .txt, or - for standard "
+             "output. Repeatable. Without it a table of the top functions is printed."},
+    {.name = "format",
+     .type = AP_OPTION_CHOICE,
+     .offset = FIELD(format),
+     .def = "auto",
+     .choices = formats,
+     .metavar = "FORMAT",
+     .help = "Format of every output, whatever its name."},
+    {.name = "top",
+     .type = AP_OPTION_U64,
+     .offset = FIELD(top),
+     .def = "20",
+     .min = 1,
+     .max = 10000,
+     .metavar = "N",
+     .help = "Functions in the table on the terminal."},
+    {.name = "quiet",
+     .short_name = 'q',
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(quiet),
+     .help = "No progress line, and no table when --output is given."},
+    {.type = AP_OPTION_GROUP, .help = "Diagnosis"},
+    {.name = "self-test",
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(self_test),
+     .help = "Load every BPF program in each variant, say what this kernel can run, and exit."},
+    {.name = "ready-fd",
+     .type = AP_OPTION_U64,
+     .offset = FIELD(ready_fd),
+     .min = 3,
+     .max = 1048576,
+     .metavar = "FD",
+     .help = "Write one byte to this descriptor when recording has begun (for programs that start the agent)."},
+    {.name = "log-level",
+     .type = AP_OPTION_CHOICE,
+     .offset = FIELD(log_level),
+     .def = "warn",
+     .choices = log_levels,
+     .metavar = "LEVEL",
+     .env = "APERTURE_LOG_LEVEL",
+     .help = "Least important message shown on standard error."},
+    {.name = "log-format",
+     .type = AP_OPTION_CHOICE,
+     .offset = FIELD(log_format),
+     .def = "text",
+     .choices = log_formats,
+     .metavar = "FORMAT",
+     .env = "APERTURE_LOG_FORMAT",
+     .help = "Messages as text, or as one JSON object a line."},
+    {0},
+};
+
+const struct ap_options_spec ap_agent_options = {
+    .program = "aperture-agent",
+    .version = APERTURE_VERSION,
+    .synopsis = "[--mode cpu] [--duration TIME] [--output FILE] [OPTION...]",
+    .summary = "Profiles this machine, or some of its processes, with eBPF.",
+    .epilog = "Examples:\n"
+              "  aperture-agent --mode cpu --duration 30s --output flamegraph.svg\n"
+              "  aperture-agent --mode cpu --pid 1234 --frequency 999 --duration 10s\n"
+              "  aperture-agent --mode cpu --duration 1m --output profile.pb.gz --output profile.json\n\n"
+              "Exit status: 0 done, 1 failed, 2 wrong usage.",
+    .options = options,
+};
+
+static int parse_pids(struct ap_agent_config *config, struct ap_error *err)
+{
+    uint64_t value;
+    size_t i;
+    int rc;
+
+    for (i = 0; i < config->pids.cnt; i++) {
+        rc = ap_parse_u64(config->pids.items[i], &value, err);
+        if (!rc && (!value || value > INT32_MAX))
+            rc = ap_error_set(err, -EINVAL, "\"%s\" is no process id", config->pids.items[i]);
+        if (rc) {
+            ap_error_prefix(err, "--pid");
+            return rc;
+        }
+        config->pid_values[i] = (uint32_t)value;
+    }
+    return 0;
+}
+
+static int check_comms(const struct ap_agent_config *config, struct ap_error *err)
+{
+    size_t i;
+
+    if (config->comms.cnt > AP_COMM_FILTERS_MAX)
+        return ap_error_set(err, -EINVAL, "--comm: at most %d names", AP_COMM_FILTERS_MAX);
+    for (i = 0; i < config->comms.cnt; i++)
+        if (!config->comms.items[i][0] || strlen(config->comms.items[i]) >= AP_COMM_SZ)
+            return ap_error_set(err, -EINVAL,
+                                "--comm: \"%s\" cannot match: the kernel keeps 1 to %d bytes of a thread's name "
+                                "(see /proc/PID/comm)",
+                                config->comms.items[i], AP_COMM_SZ - 1);
+    return 0;
+}
+
+static int choose_formats(struct ap_agent_config *config, struct ap_error *err)
+{
+    size_t i;
+    int rc;
+
+    for (i = 0; i < config->outputs.cnt; i++) {
+        if (config->format != AP_FORMAT_CHOICE_AUTO) {
+            config->output_formats[i] = (enum ap_format)(config->format - 1);
+            continue;
+        }
+        rc = ap_format_from_path(config->outputs.items[i], &config->output_formats[i], err);
+        if (rc) {
+            ap_error_prefix(err, "--output");
+            return rc;
+        }
+    }
+    return 0;
+}
+
+int ap_agent_config_parse(struct ap_agent_config *config, int argc, char **argv, struct ap_error *err)
+{
+    int rc;
+
+    rc = ap_options_parse(&ap_agent_options, config, sizeof(*config), argc, argv, NULL, err);
+    if (rc)
+        return rc;
+    rc = parse_pids(config, err);
+    if (!rc)
+        rc = check_comms(config, err);
+    if (!rc)
+        rc = choose_formats(config, err);
+    return rc ? rc : AP_OPTIONS_RUN;
+}
+
+void ap_agent_config_done(struct ap_agent_config *config)
+{
+    ap_options_done(&ap_agent_options, config);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "agent/cpus.h"
+
+#include "agent/procfs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CPU_LIST_SZ   (AP_CPUS_MAX * 6) /* every second CPU listed alone, five digits and a comma */
+#define CPU_LIST_PATH "/sys/devices/system/cpu/online"
+
+static int parse_number(const char **pos, unsigned long *ret_value)
+{
+    char *end;
+
+    if (**pos < '0' || **pos > '9')
+        return -EINVAL;
+    errno = 0;
+    *ret_value = strtoul(*pos, &end, 10);
+    if (errno || *ret_value >= AP_CPUS_MAX)
+        return -EINVAL;
+    *pos = end;
+    return 0;
+}
+
+int ap_cpus_parse(const char *list, struct ap_cpus *ret_cpus)
+{
+    unsigned long first, last;
+    const char *pos = list;
+
+    memset(ret_cpus, 0, sizeof(*ret_cpus));
+    while (*pos && *pos != '\n') {
+        if (parse_number(&pos, &first))
+            return -EINVAL;
+        last = first;
+        if (*pos == '-') {
+            pos++;
+            if (parse_number(&pos, &last) || last < first)
+                return -EINVAL;
+        }
+        for (; first <= last; first++) {
+            ret_cpus->cnt += !ret_cpus->has[first];
+            ret_cpus->has[first] = true;
+        }
+        if (last + 1 > ret_cpus->end)
+            ret_cpus->end = last + 1;
+        if (*pos == ',')
+            pos++;
+        else if (*pos && *pos != '\n')
+            return -EINVAL;
+    }
+    return ret_cpus->cnt ? 0 : -EINVAL;
+}
+
+int ap_cpus_online(struct ap_cpus *ret_cpus, struct ap_error *err)
+{
+    char list[CPU_LIST_SZ];
+    int rc;
+
+    rc = ap_procfs_read(CPU_LIST_PATH, list, sizeof(list));
+    if (rc < 0)
+        return ap_error_errno(err, rc, "cannot read the list of CPUs from " CPU_LIST_PATH
+                                       " (is sysfs mounted on /sys?)");
+    rc = ap_cpus_parse(list, ret_cpus);
+    if (rc)
+        return ap_error_set(err, rc, "cannot understand the list of CPUs in " CPU_LIST_PATH ": \"%.64s\"", list);
+    return 0;
+}

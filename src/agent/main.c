@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "agent/config.h"
+#include "agent/output.h"
+#include "agent/preflight.h"
+#include "agent/sampler.h"
+#include "agent/session.h"
+#include "core/log.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_FAILED 1
+#define EXIT_USAGE  2
+
+static const char program[] = "aperture-agent";
+
+/* libbpf's own words, which matter when a program does not load, go to the debug log. */
+static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+    char text[AP_LOG_MESSAGE_SZ];
+    size_t len;
+
+    if (level == LIBBPF_DEBUG || ap_log_get_level() < AP_LOG_DEBUG)
+        return 0;
+    vsnprintf(text, sizeof(text), fmt, args);
+    len = strlen(text);
+    while (len && text[len - 1] == '\n')
+        text[--len] = '\0';
+    ap_log_debug("%s", text);
+    return 0;
+}
+
+static void block_signals(void)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write(), with words */
+}
+
+/* From here on a second Ctrl-C ends the program at once. */
+static void unblock_signals(void)
+{
+    sigset_t none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int self_test(void)
+{
+    struct ap_out *out = ap_out_new_fd(STDOUT_FILENO);
+    int rc;
+
+    if (!out)
+        return EXIT_FAILED;
+    ap_sampler_self_test(out);
+    rc = ap_out_flush(out);
+    ap_out_free(out);
+    return rc ? EXIT_FAILED : 0;
+}
+
+static bool writes_stdout(const struct ap_agent_config *config)
+{
+    size_t i;
+
+    for (i = 0; i < config->outputs.cnt; i++)
+        if (!strcmp(config->outputs.items[i], "-"))
+            return true;
+    return false;
+}
+
+/* The table and the closing account: on stdout, or on stderr when a profile goes to stdout. */
+static int print_summary(const struct ap_agent_config *config, struct ap_capture *capture)
+{
+    bool to_stderr = writes_stdout(config);
+    int fd = to_stderr ? STDERR_FILENO : STDOUT_FILENO;
+    bool colour = isatty(fd) == 1;
+    struct ap_out *out;
+    int rc = 0;
+
+    if (config->quiet && config->outputs.cnt)
+        return 0;
+    out = ap_out_new_fd(fd);
+    if (!out)
+        return -ENOMEM;
+    if (!to_stderr)
+        rc = ap_text_write(capture, capture->profiles[0], (unsigned)config->top, colour, out);
+    if (!rc)
+        rc = ap_text_account(capture, colour, out);
+    if (!rc)
+        rc = ap_out_flush(out);
+    ap_out_free(out);
+    return rc;
+}
+
+static int write_results(const struct ap_agent_config *config, struct ap_capture *capture, struct ap_error *err)
+{
+    int rc = 0, one;
+    size_t i;
+
+    for (i = 0; i < config->outputs.cnt; i++) {
+        one = ap_output_write(config->outputs.items[i], config->output_formats[i], capture, 0, err);
+        if (one)
+            ap_log_error("%s", err->text);
+        else if (!config->quiet && strcmp(config->outputs.items[i], "-"))
+            fprintf(stderr, "%s: wrote %s\n", program, config->outputs.items[i]);
+        rc = rc ? rc : one;
+    }
+    return rc;
+}
+
+static int run(const struct ap_agent_config *config, struct ap_error *err)
+{
+    struct ap_capture *capture;
+    size_t i;
+    int rc;
+
+    for (i = 0; i < config->outputs.cnt; i++) {
+        rc = ap_output_check(config->outputs.items[i], err);
+        if (rc)
+            break;
+    }
+    if (i < config->outputs.cnt || ap_preflight_system(err)) {
+        ap_log_error("%s", err->text);
+        return EXIT_FAILED;
+    }
+    if (config->self_test)
+        return self_test();
+    block_signals();
+    capture = ap_session_run(config, err);
+    unblock_signals();
+    if (!capture) {
+        ap_log_error("%s", err->text);
+        return EXIT_FAILED;
+    }
+    if (!capture->delivered)
+        ap_log_warn("no samples: nothing in scope used a CPU during the recording");
+    rc = print_summary(config, capture);
+    if (rc)
+        ap_log_error("cannot print the table: %s", strerror(-rc));
+    rc = write_results(config, capture, err) ? -EIO : rc;
+    ap_capture_free(capture);
+    return rc ? EXIT_FAILED : 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct ap_agent_config config;
+    struct ap_error err = {0};
+    int rc;
+
+    ap_log_setup(program, AP_LOG_WARN, AP_LOG_TEXT);
+    rc = ap_agent_config_parse(&config, argc, argv, &err);
+    if (rc < 0) {
+        ap_log_error("%s (see %s --help)", err.text, program);
+        ap_agent_config_done(&config);
+        return EXIT_USAGE;
+    }
+    if (rc == AP_OPTIONS_EXIT) {
+        ap_agent_config_done(&config);
+        return 0;
+    }
+    ap_log_setup(program, (enum ap_log_level)config.log_level, (enum ap_log_format)config.log_format);
+    libbpf_set_print(log_libbpf);
+    rc = run(&config, &err);
+    ap_agent_config_done(&config);
+    return rc;
+}

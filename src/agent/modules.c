@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "agent/modules.h"
+
+#include "core/log.h"
+#include "core/map.h"
+#include "model/capture.h"
+#include "symbol/vdso.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+struct file_key {
+    uint32_t dev_major, dev_minor;
+    uint64_t inode;
+};
+
+struct entry {
+    struct ap_module module;
+    uint32_t id;
+    union {
+        struct file_key file;
+        uint32_t pid;
+    } key;
+};
+
+struct ap_modules {
+    struct entry **entries;
+    size_t cnt, cap, pins;
+    struct ap_map files; /* struct file_key -> entry */
+    struct ap_map jits;  /* pid -> entry */
+};
+
+int ap_open_in_root(int root_fd, const char *path)
+{
+    struct open_how how = {
+        .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    struct stat st;
+    long fd;
+
+    if (root_fd < 0)
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    else
+        fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    if (fd < 0)
+        return -errno;
+    if (fstat((int)fd, &st) || !S_ISREG(st.st_mode)) {
+        close((int)fd);
+        return -EACCES;
+    }
+    return (int)fd;
+}
+
+static struct entry *add(struct ap_modules *modules, uint8_t kind, const char *path, uint8_t reason)
+{
+    struct entry **entries, *entry;
+    size_t cap;
+
+    if (modules->cnt == AP_MODULES_MAX)
+        return NULL;
+    if (modules->cnt == modules->cap) {
+        cap = modules->cap ? modules->cap * 2 : 256;
+        entries = realloc(modules->entries, cap * sizeof(*entries));
+        if (!entries)
+            return NULL;
+        modules->entries = entries;
+        modules->cap = cap;
+    }
+    entry = calloc(1, sizeof(*entry));
+    if (!entry)
+        return NULL;
+    entry->module.path = strdup(path);
+    if (!entry->module.path) {
+        free(entry);
+        return NULL;
+    }
+    entry->module.kind = kind;
+    entry->module.reason = reason;
+    entry->module.fd = -1;
+    entry->module.root_fd = -1;
+    entry->id = (uint32_t)modules->cnt;
+    modules->entries[modules->cnt++] = entry;
+    return entry;
+}
+
+struct ap_modules *ap_modules_new(void)
+{
+    static const struct {
+        uint8_t kind, reason;
+        const char *path;
+    } fixed[] = {
+        [AP_MODULE_ID_KERNEL] = {AP_MODULE_KERNEL, AP_UNRESOLVED_NONE, "[kernel]"},
+        [AP_MODULE_ID_VDSO] = {AP_MODULE_FILE, AP_UNRESOLVED_NONE, "[vdso]"},
+        [AP_MODULE_ID_NO_MAPPING] = {AP_MODULE_UNMAPPED, AP_UNRESOLVED_NO_MAPPING, "[unmapped]"},
+        [AP_MODULE_ID_PROCESS_GONE] = {AP_MODULE_UNMAPPED, AP_UNRESOLVED_PROCESS_GONE, "[process gone]"},
+        [AP_MODULE_ID_NAMESPACE] = {AP_MODULE_UNMAPPED, AP_UNRESOLVED_NAMESPACE, "[other pid namespace]"},
+        [AP_MODULE_ID_BUDGET] = {AP_MODULE_UNMAPPED, AP_UNRESOLVED_BUDGET, "[too many modules]"},
+    };
+    struct ap_modules *modules = calloc(1, sizeof(*modules));
+    struct entry *entry;
+    size_t i;
+
+    if (!modules)
+        return NULL;
+    ap_map_init(&modules->files, AP_MODULES_MAX);
+    ap_map_init(&modules->jits, AP_MODULES_MAX);
+    for (i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+        entry = add(modules, fixed[i].kind, fixed[i].path, fixed[i].reason);
+        if (!entry)
+            return ap_modules_free(modules);
+        if (i != AP_MODULE_ID_VDSO)
+            continue;
+        entry->module.fd = ap_vdso_open(); /* every 64-bit process has the same one */
+        if (entry->module.fd < 0 || ap_elf_inspect(entry->module.fd, &entry->module.elf))
+            entry->module.reason = AP_UNRESOLVED_FILE_GONE;
+    }
+    return modules;
+}
+
+struct ap_modules *ap_modules_free(struct ap_modules *modules)
+{
+    size_t i;
+
+    if (!modules)
+        return NULL;
+    for (i = 0; i < modules->cnt; i++) {
+        if (modules->entries[i]->module.fd >= 0)
+            close(modules->entries[i]->module.fd);
+        ap_perfmap_free(modules->entries[i]->module.perfmap);
+        free(modules->entries[i]->module.path);
+        free(modules->entries[i]);
+    }
+    free(modules->entries);
+    ap_map_done(&modules->files);
+    ap_map_done(&modules->jits);
+    free(modules);
+    return NULL;
+}
+
+size_t ap_modules_cnt(const struct ap_modules *modules)
+{
+    return modules->cnt;
+}
+
+struct ap_module *ap_modules_get(const struct ap_modules *modules, uint32_t id)
+{
+    return &modules->entries[id]->module;
+}
+
+/* "/usr/bin/x (deleted)" -> "/usr/bin/x": the kernel's mark is not part of the name. */
+static void strip_deleted(char *path)
+{
+    static const char mark[] = " (deleted)";
+    size_t len = strlen(path);
+
+    if (len > sizeof(mark) - 1 && !strcmp(path + len - (sizeof(mark) - 1), mark))
+        path[len - (sizeof(mark) - 1)] = '\0';
+}
+
+/* The very file the process runs, or negative errno. */
+static int open_mapped(uint32_t pid, int root_fd, const struct ap_mapped_file *file, const char *path)
+{
+    char link[96];
+    struct stat st;
+    int fd, rc;
+
+    snprintf(link, sizeof(link), "/proc/%u/map_files/%llx-%llx", pid, (unsigned long long)file->start,
+             (unsigned long long)file->end);
+    fd = ap_open_in_root(-1, link);
+    if (fd >= 0)
+        return fd;
+    rc = fd;
+    fd = ap_open_in_root(root_fd, path);
+    if (fd < 0)
+        return rc == -EACCES || rc == -EPERM ? rc : fd;
+    if (!fstat(fd, &st) && st.st_ino == file->inode && major(st.st_dev) == file->dev_major &&
+        minor(st.st_dev) == file->dev_minor)
+        return fd;
+    close(fd); /* another file of that name */
+    return -ENOENT;
+}
+
+/* Opens and inspects. False when the file holds no ELF code: then it is treated like anonymous memory. */
+static bool pin(struct ap_modules *modules, struct ap_module *module, uint32_t pid, int root_fd,
+                const struct ap_mapped_file *file)
+{
+    int rc;
+
+    module->fd = open_mapped(pid, root_fd, file, module->path);
+    if (module->fd < 0) {
+        module->reason =
+            module->fd == -EACCES || module->fd == -EPERM ? AP_UNRESOLVED_PERMISSION : AP_UNRESOLVED_FILE_GONE;
+        ap_log_debug("cannot open %s of process %u: %s", module->path, pid, strerror(-module->fd));
+        module->fd = -1;
+        return true;
+    }
+    rc = ap_elf_inspect(module->fd, &module->elf);
+    if (rc == -ENOEXEC)
+        return false;
+    if (rc)
+        module->reason = AP_UNRESOLVED_BAD_FILE;
+    if (modules->pins >= AP_MODULE_PINS_MAX) {
+        close(module->fd);
+        module->fd = -1;
+        if (!module->reason)
+            module->reason = AP_UNRESOLVED_BUDGET;
+    } else {
+        modules->pins++;
+    }
+    return true;
+}
+
+uint32_t ap_modules_file(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd,
+                         const struct ap_mapped_file *file)
+{
+    struct file_key key = {file->dev_major, file->dev_minor, file->inode};
+    struct entry *entry;
+
+    if (!strcmp(file->path, "[vdso]"))
+        return AP_MODULE_ID_VDSO;
+    if (!file->inode)
+        return ap_modules_jit(modules, pid, ns_pid, root_fd);
+    entry = ap_map_get(&modules->files, &key, sizeof(key));
+    if (!entry) {
+        entry = add(modules, AP_MODULE_FILE, file->path, AP_UNRESOLVED_NONE);
+        if (!entry)
+            return AP_MODULE_ID_BUDGET;
+        entry->key.file = key;
+        entry->module.start = file->start;
+        entry->module.limit = file->end;
+        entry->module.file_off = file->file_off;
+        strip_deleted(entry->module.path);
+        if (!pin(modules, &entry->module, pid, root_fd, file)) {
+            close(entry->module.fd);
+            entry->module.fd = -1;
+            entry->module.kind = AP_MODULE_JIT; /* mark only: the process's own module is used */
+        }
+        if (ap_map_put(&modules->files, &entry->key.file, sizeof(entry->key.file), entry))
+            return AP_MODULE_ID_BUDGET;
+    }
+    return entry->module.kind == AP_MODULE_JIT ? ap_modules_jit(modules, pid, ns_pid, root_fd) : entry->id;
+}
+
+uint32_t ap_modules_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd)
+{
+    struct entry *entry = ap_map_get(&modules->jits, &pid, sizeof(pid));
+
+    if (entry)
+        return entry->id;
+    entry = add(modules, AP_MODULE_JIT, "[anon]", AP_UNRESOLVED_NONE);
+    if (!entry)
+        return AP_MODULE_ID_BUDGET;
+    entry->key.pid = pid;
+    entry->module.pid = pid;
+    entry->module.ns_pid = ns_pid;
+    entry->module.root_fd = root_fd;
+    if (ap_map_put(&modules->jits, &entry->key.pid, sizeof(entry->key.pid), entry))
+        return AP_MODULE_ID_BUDGET;
+    return entry->id;
+}
+
+void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid)
+{
+    struct entry *entry = ap_map_remove(&modules->jits, &pid, sizeof(pid));
+
+    if (entry)
+        ap_module_read_perfmap(&entry->module);
+}
+
+void ap_module_read_perfmap(struct ap_module *module)
+{
+    char path[96];
+    int fd;
+
+    if (module->perfmap)
+        return;
+    snprintf(path, sizeof(path), "/proc/%u/root/tmp/perf-%u.map", module->pid, module->ns_pid);
+    fd = ap_open_in_root(-1, path);
+    if (fd < 0) {
+        snprintf(path, sizeof(path), "/tmp/perf-%u.map", module->ns_pid);
+        fd = ap_open_in_root(module->root_fd, path);
+    }
+    if (fd < 0)
+        return;
+    if (ap_perfmap_read(fd, &module->perfmap))
+        ap_log_debug("cannot use the perf map %s", path);
+    close(fd);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Where code comes from: executable files, each pinned by a descriptor at first sight (so that deleting, replacing or
+ * unmounting it later costs no names), and memory that no file stands behind. */
+#ifndef APERTURE_AGENT_MODULES_H
+#define APERTURE_AGENT_MODULES_H
+
+#include "core/error.h"
+#include "symbol/elf.h"
+#include "symbol/perfmap.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum ap_module_kind {
+    AP_MODULE_KERNEL = 0,   /* the kernel and what it loaded; offsets are addresses */
+    AP_MODULE_FILE = 1,     /* ELF file; offsets are file offsets */
+    AP_MODULE_JIT = 2,      /* anonymous executable memory of one process; offsets are addresses */
+    AP_MODULE_UNMAPPED = 3, /* no mapping known; offsets are addresses */
+};
+
+struct ap_module {
+    uint8_t kind;   /* enum ap_module_kind */
+    uint8_t reason; /* enum ap_unresolved_reason: why its frames will have no names; 0 = they may */
+    char *path;     /* as the process saw it; "[kernel]", "[vdso]", "[anon]" */
+    int fd;         /* pinned file, -1 = none */
+    struct ap_elf_info elf;
+    uint64_t start, limit, file_off; /* one place where it was mapped */
+    uint32_t pid, ns_pid;            /* JIT: whose memory, and its number in its own namespace */
+    int root_fd;                     /* JIT: its root directory at first sight (borrowed), -1 = our own */
+    struct ap_perfmap *perfmap;      /* JIT: names written by the runtime, NULL until read */
+};
+
+/* Most modules, and most descriptors held for them; past either the frames count as unresolved (reason "budget"). */
+#define AP_MODULES_MAX    65536
+#define AP_MODULE_PINS_MAX 8192
+
+/* Indices of the modules that always exist. */
+#define AP_MODULE_ID_KERNEL       0
+#define AP_MODULE_ID_VDSO         1
+#define AP_MODULE_ID_NO_MAPPING   2 /* no mapping contains the address */
+#define AP_MODULE_ID_PROCESS_GONE 3 /* the process ended before its mappings could be read */
+#define AP_MODULE_ID_NAMESPACE    4 /* process of another pid namespace */
+#define AP_MODULE_ID_BUDGET       5 /* AP_MODULES_MAX was reached */
+
+/* A mapped file as an event or /proc/PID/maps describes it. */
+struct ap_mapped_file {
+    uint64_t start, end, file_off;
+    uint32_t dev_major, dev_minor;
+    uint64_t inode; /* 0 = anonymous */
+    const char *path;
+};
+
+struct ap_modules; /* opaque; not thread-safe */
+
+/* NULL when out of memory. */
+struct ap_modules *ap_modules_new(void);
+/* Closes all pins. Accepts NULL. Returns NULL. */
+struct ap_modules *ap_modules_free(struct ap_modules *modules);
+
+size_t ap_modules_cnt(const struct ap_modules *modules);
+/* Owned by the table; stable. `id` < cnt. */
+struct ap_module *ap_modules_get(const struct ap_modules *modules, uint32_t id);
+
+/* Module of a file that process `pid` maps, made and pinned on first sight: through /proc/PID/map_files (the very file,
+ * even deleted), else by its path below `root_fd` (-1 = our own root) when device and inode agree. A file that is not
+ * ELF, and anonymous memory, become the JIT module of the process. Never fails: past the bounds the id of "budget". */
+uint32_t ap_modules_file(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd,
+                         const struct ap_mapped_file *file);
+
+/* The JIT module of a process, made on first use. */
+uint32_t ap_modules_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd);
+
+/* The process ended: reads its perf map while it can be found, and starts a new module should the number return. */
+void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid);
+
+/* Reads /tmp/perf-PID.map of a JIT module's process (inside its own mount namespace, with its own number, as the
+ * runtime wrote it) unless that was done before. */
+void ap_module_read_perfmap(struct ap_module *module);
+
+/* Opens a file below a directory without leaving it (openat2 RESOLVE_IN_ROOT); `root_fd` -1 = our own root. Regular
+ * files only. Descriptor or negative errno. */
+int ap_open_in_root(int root_fd, const char *path);
+
+#endif

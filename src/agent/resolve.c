@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "agent/resolve.h"
+
+#include "core/map.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Room for "module+0xoffset". */
+#define UNKNOWN_NAME_SZ 4200
+
+/* Names of one location: `cnt` consecutive entries of the pool, innermost first. */
+struct names {
+    uint32_t first, cnt;
+};
+
+struct resolver {
+    struct ap_collect *collect;
+    struct ap_modules *modules;
+    struct ap_symbolizer *symbolizer;
+    struct ap_capture *capture;
+    struct ap_profile *profile;
+    struct names *names; /* by location id */
+    uint32_t *pool;      /* frame indices of the profile */
+    size_t pool_cnt, pool_cap;
+    uint32_t *mappings;       /* by module id; 0 = not made yet */
+    struct ap_location **run; /* the locations of the module in work */
+    uint64_t *offsets;
+    uint32_t module; /* the module in work */
+    int rc;          /* first failure */
+    struct {
+        uint64_t frames, samples;
+    } unresolved[AP_UNRESOLVED_REASON_CNT]; /* of the module in work */
+};
+
+static uint32_t mapping_of(struct resolver *r, uint32_t module_id)
+{
+    const struct ap_module *module = ap_modules_get(r->modules, module_id);
+    struct ap_mapping mapping = {0};
+
+    if (r->mappings[module_id])
+        return r->mappings[module_id];
+    mapping.path = ap_strings_id(r->profile->strings, module->path);
+    memcpy(mapping.build_id, module->elf.build_id, module->elf.build_id_len);
+    mapping.build_id_len = module->elf.build_id_len;
+    mapping.start = module->start;
+    mapping.limit = module->limit;
+    mapping.file_off = module->file_off;
+    ap_profile_add_mapping(r->profile, &mapping, &r->mappings[module_id]); /* past a bound: no mapping */
+    return r->mappings[module_id];
+}
+
+/* Loadable kernel modules are mappings of their own: "[nf_nat]". */
+static uint32_t kernel_mapping(struct resolver *r, const char *name)
+{
+    struct ap_mapping mapping = {0};
+    uint32_t index = 0;
+    char path[128];
+
+    if (!*name || *name == '/' || !strcmp(name, "[kernel]"))
+        return mapping_of(r, AP_MODULE_ID_KERNEL);
+    snprintf(path, sizeof(path), *name == '[' ? "%s" : "[%s]", name);
+    mapping.path = ap_strings_id(r->profile->strings, path);
+    ap_profile_add_mapping(r->profile, &mapping, &index);
+    return index;
+}
+
+static void push(struct resolver *r, struct names *names, const struct ap_frame *frame)
+{
+    uint32_t *pool, index;
+    size_t cap;
+    int rc;
+
+    if (r->pool_cnt == r->pool_cap) {
+        cap = r->pool_cap ? r->pool_cap * 2 : 4096;
+        pool = realloc(r->pool, cap * sizeof(*pool));
+        if (!pool) {
+            r->rc = -ENOMEM;
+            return;
+        }
+        r->pool = pool;
+        r->pool_cap = cap;
+    }
+    rc = ap_profile_add_frame(r->profile, frame, &index);
+    if (rc == -ENOMEM)
+        r->rc = rc;
+    if (rc)
+        return; /* past the bound the location stays without names, and its samples count as table_full */
+    if (!names->cnt)
+        names->first = (uint32_t)r->pool_cnt;
+    r->pool[r->pool_cnt++] = index;
+    names->cnt++;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static void name_unknown(struct resolver *r, const struct ap_location *location, uint8_t reason)
+{
+    const struct ap_module *module = ap_modules_get(r->modules, location->module);
+    struct ap_frame frame = {.kind = AP_FRAME_UNKNOWN, .offset = location->offset};
+    char name[UNKNOWN_NAME_SZ];
+
+    snprintf(name, sizeof(name), "%.4096s+0x%llx", base_name(module->path), (unsigned long long)location->offset);
+    frame.function = ap_strings_id(r->profile->strings, name);
+    frame.mapping = mapping_of(r, location->module);
+    push(r, &r->names[location->id], &frame);
+    r->unresolved[reason].frames++;
+    r->unresolved[reason].samples += location->samples;
+}
+
+static void take_symbol(void *ctx, size_t index, const struct ap_symbol_frame *frames, size_t cnt, uint8_t reason)
+{
+    struct resolver *r = ctx;
+    const struct ap_location *location = r->run[index];
+    bool is_kernel = location->module == AP_MODULE_ID_KERNEL;
+    struct ap_frame frame;
+    size_t i;
+
+    if (!cnt) {
+        name_unknown(r, location, reason);
+        return;
+    }
+    for (i = 0; i < cnt; i++) {
+        frame = (struct ap_frame){
+            .kind = is_kernel ? AP_FRAME_KERNEL : AP_FRAME_NATIVE,
+            .inlined = frames[i].inlined,
+            .function = ap_strings_id(r->profile->strings, frames[i].function),
+            .file = ap_strings_id(r->profile->strings, frames[i].file),
+            .line = frames[i].line,
+            .mapping = is_kernel ? kernel_mapping(r, frames[i].module) : mapping_of(r, location->module),
+            .offset = location->offset,
+        };
+        push(r, &r->names[location->id], &frame);
+    }
+}
+
+static void resolve_jit(struct resolver *r, struct ap_module *module, size_t cnt)
+{
+    struct ap_frame frame;
+    const char *name;
+    size_t i;
+
+    ap_module_read_perfmap(module);
+    for (i = 0; i < cnt; i++) {
+        name = ap_perfmap_find(module->perfmap, r->run[i]->offset);
+        if (!name) {
+            name_unknown(r, r->run[i], AP_UNRESOLVED_JIT);
+            continue;
+        }
+        frame = (struct ap_frame){
+            .kind = AP_FRAME_JIT,
+            .function = ap_strings_id(r->profile->strings, name),
+            .mapping = mapping_of(r, r->run[i]->module),
+            .offset = r->run[i]->offset,
+        };
+        push(r, &r->names[r->run[i]->id], &frame);
+    }
+}
+
+/* Names the first `cnt` locations of r->run, all of one module. */
+static void resolve_module(struct resolver *r, size_t cnt)
+{
+    struct ap_module *module = ap_modules_get(r->modules, r->module);
+    uint8_t reason;
+    size_t i;
+
+    memset(r->unresolved, 0, sizeof(r->unresolved));
+    if (module->reason || module->kind == AP_MODULE_UNMAPPED) {
+        for (i = 0; i < cnt; i++)
+            name_unknown(r, r->run[i], module->reason);
+    } else if (module->kind == AP_MODULE_JIT) {
+        resolve_jit(r, module, cnt);
+    } else {
+        for (i = 0; i < cnt; i++)
+            r->offsets[i] = r->run[i]->offset;
+        if (module->kind == AP_MODULE_KERNEL)
+            ap_symbolizer_kernel(r->symbolizer, r->offsets, cnt, take_symbol, r);
+        else
+            ap_symbolizer_file(r->symbolizer, module->fd, r->offsets, cnt, take_symbol, r);
+    }
+    for (reason = 1; reason < AP_UNRESOLVED_REASON_CNT; reason++) {
+        if (!r->unresolved[reason].frames)
+            continue;
+        ap_capture_unresolved(r->capture, module->path, reason, r->unresolved[reason].frames,
+                              r->unresolved[reason].samples);
+        r->capture->frames_unresolved += r->unresolved[reason].samples;
+    }
+}
+
+static int by_module(const void *a, const void *b)
+{
+    const struct ap_location *x = *(struct ap_location *const *)a, *y = *(struct ap_location *const *)b;
+
+    if (x->module != y->module)
+        return x->module < y->module ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static void resolve_locations(struct resolver *r, struct ap_location **sorted, size_t cnt)
+{
+    size_t first = 0, last;
+
+    while (first < cnt && !r->rc) {
+        r->module = sorted[first]->module;
+        for (last = first; last < cnt && sorted[last]->module == r->module; last++)
+            r->capture->frames_total += sorted[last]->samples;
+        r->run = sorted + first;
+        resolve_module(r, last - first);
+        first = last;
+    }
+}
+
+static void name_no_stack(struct resolver *r)
+{
+    struct ap_frame frame = {.kind = AP_FRAME_MARK};
+
+    frame.function = ap_strings_id(r->profile->strings, "[no stack]");
+    push(r, &r->names[AP_LOCATION_NO_STACK], &frame);
+}
+
+/* One trace becomes a stack with inlined functions spread out. -ENOSPC past a bound of the profile. */
+static int add_trace(struct resolver *r, const struct ap_trace *trace, uint64_t period_ns)
+{
+    uint32_t frames[AP_STACK_FRAMES_MAX], cnt = 0, stack, i, j;
+    bool truncated = trace->flags != 0;
+    int rc;
+
+    for (i = 0; i < trace->cnt; i++) {
+        const struct names *names = &r->names[trace->locations[i]];
+
+        if (!names->cnt)
+            return -ENOSPC;
+        for (j = 0; j < names->cnt; j++) {
+            if (cnt == AP_STACK_FRAMES_MAX) {
+                truncated = true;
+                break;
+            }
+            frames[cnt++] = r->pool[names->first + j];
+        }
+    }
+    rc = ap_profile_add_stack(r->profile, frames, cnt, truncated, &stack);
+    if (rc)
+        return rc;
+    return ap_profile_add_sample(r->profile, trace->series, stack, trace->count, trace->count * period_ns);
+}
+
+static int add_traces(struct resolver *r, uint64_t period_ns)
+{
+    const struct ap_trace *trace;
+    size_t i;
+    int rc;
+
+    for (i = 0; i < r->collect->trace_cnt; i++) {
+        trace = r->collect->traces[i];
+        rc = add_trace(r, trace, period_ns);
+        if (rc == -ENOSPC)
+            r->capture->losses[AP_LOSS_TABLE_FULL] += trace->count;
+        else if (rc)
+            return rc;
+        else
+            r->capture->delivered += trace->count;
+    }
+    return 0;
+}
+
+int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_symbolizer *symbolizer,
+               uint64_t period_ns, struct ap_capture *capture)
+{
+    struct resolver r = {.collect = collect,
+                         .modules = modules,
+                         .symbolizer = symbolizer,
+                         .capture = capture,
+                         .profile = collect->profile};
+    size_t cnt = collect->location_cnt;
+    struct ap_location **sorted = malloc(cnt * sizeof(struct ap_location *));
+
+    r.names = calloc(cnt, sizeof(*r.names));
+    r.offsets = malloc(cnt * sizeof(*r.offsets));
+    r.mappings = calloc(ap_modules_cnt(modules), sizeof(*r.mappings));
+    if (!sorted || !r.names || !r.offsets || !r.mappings) {
+        r.rc = -ENOMEM;
+    } else {
+        memcpy(sorted, collect->locations, cnt * sizeof(struct ap_location *));
+        qsort(sorted, cnt, sizeof(*sorted), by_module);
+        name_no_stack(&r);
+        resolve_locations(&r, sorted, cnt - 1); /* the last is location 0, whose module number is the highest */
+        capture->frames_total += collect->locations[AP_LOCATION_NO_STACK]->samples;
+    }
+    if (!r.rc)
+        r.rc = add_traces(&r, period_ns);
+    if (!r.rc) {
+        ap_capture_unresolved_sort(capture);
+        capture->profiles[capture->profile_cnt++] = collect->profile;
+        collect->profile = NULL;
+    }
+    free(sorted);
+    free(r.names);
+    free(r.offsets);
+    free(r.mappings);
+    free(r.pool);
+    return r.rc;
+}

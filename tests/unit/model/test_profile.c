@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "model/profile.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static uint32_t str(struct ap_profile *profile, const char *text)
+{
+    return ap_strings_id(profile->strings, text);
+}
+
+static uint32_t frame(struct ap_profile *profile, const struct ap_frame *row)
+{
+    uint32_t index = UINT32_MAX;
+
+    assert_int_equal(ap_profile_add_frame(profile, row, &index), 0);
+    return index;
+}
+
+static void test_zero_rows(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    uint32_t index = 99;
+
+    (void)state;
+    assert_non_null(profile);
+    assert_int_equal(profile->kind, AP_KIND_CPU);
+    assert_int_equal(profile->mapping_cnt, 1);
+    assert_int_equal(profile->frame_cnt, 1);
+    assert_int_equal(profile->stack_cnt + profile->series_cnt + profile->sample_cnt, 0);
+    assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){0}, &index), 0);
+    assert_int_equal(index, 0);
+    assert_int_equal(frame(profile, &(struct ap_frame){0}), 0);
+    assert_int_equal(ap_profile_total_count(profile), 0);
+    assert_int_equal(ap_profile_total_value(profile), 0);
+    assert_string_equal(ap_profile_str(profile, 0), "");
+    assert_null(ap_profile_free(profile));
+    assert_null(ap_profile_free(NULL));
+}
+
+static void test_frames_by_content(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    uint32_t mapping, name = str(profile, "main"), other = str(profile, "other");
+
+    (void)state;
+    assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){.path = name}, &mapping), 0);
+    const struct ap_frame base = {.kind = AP_FRAME_NATIVE,
+                                  .function = name,
+                                  .file = other,
+                                  .line = 7,
+                                  .mapping = mapping,
+                                  .offset = 16};
+    uint32_t index = frame(profile, &base);
+    struct ap_frame rows[7] = {base, base, base, base, base, base, base};
+
+    rows[0].kind = AP_FRAME_JIT;
+    rows[1].inlined = true;
+    rows[2].function = other;
+    rows[3].file = 0;
+    rows[4].line = 8;
+    rows[5].mapping = 0;
+    rows[6].offset = 17;
+    for (unsigned i = 0; i < 7; i++)
+        assert_int_equal(frame(profile, &rows[i]), index + 1 + i);
+    assert_int_equal(frame(profile, &base), index);
+    assert_int_equal(profile->frame_cnt, 9);
+
+    /* What lies between the fields is no content. */
+    struct ap_frame dirty;
+    memset(&dirty, 0xa5, sizeof(dirty));
+    dirty.kind = base.kind;
+    dirty.inlined = false;
+    dirty.function = base.function;
+    dirty.file = base.file;
+    dirty.line = base.line;
+    dirty.mapping = base.mapping;
+    dirty.offset = base.offset;
+    assert_int_equal(frame(profile, &dirty), index);
+    ap_profile_free(profile);
+}
+
+static void test_mappings_by_content(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    struct ap_mapping row = {.path = str(profile, "/bin/app"), .build_id = {1, 2, 3}, .build_id_len = 3};
+    uint32_t first, index;
+
+    (void)state;
+    assert_int_equal(ap_profile_add_mapping(profile, &row, &first), 0);
+    row.build_id[7] = 9; /* past the length: not part of the id */
+    assert_int_equal(ap_profile_add_mapping(profile, &row, &index), 0);
+    assert_int_equal(index, first);
+    row.build_id[2] = 4;
+    assert_int_equal(ap_profile_add_mapping(profile, &row, &index), 0);
+    assert_int_not_equal(index, first);
+    row.start = 4096;
+    assert_int_equal(ap_profile_add_mapping(profile, &row, &index), 0);
+    assert_int_equal(index, first + 2);
+    row.build_id_len = AP_BUILD_ID_MAX + 1;
+    assert_int_equal(ap_profile_add_mapping(profile, &row, &index), -EINVAL);
+    ap_profile_free(profile);
+}
+
+static void test_foreign_ids_refused(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    uint32_t index = 77, bad = (uint32_t)ap_strings_count(profile->strings), series, stack;
+
+    (void)state;
+    assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){.path = bad}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_frame(profile, &(struct ap_frame){.function = bad}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_frame(profile, &(struct ap_frame){.file = bad}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_frame(profile, &(struct ap_frame){.mapping = 1}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.comm = bad}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.exe = bad}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.container = bad}, &index), -EINVAL);
+    assert_int_equal(ap_profile_add_stack(profile, (const uint32_t[]){0, 1}, 2, false, &index), -EINVAL);
+    assert_int_equal(index, 77);
+    assert_int_equal(ap_profile_add_sample(profile, 0, 0, 1, 1), -EINVAL);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){0}, &series), 0);
+    assert_int_equal(ap_profile_add_sample(profile, series, 0, 1, 1), -EINVAL);
+    assert_int_equal(ap_profile_add_stack(profile, (const uint32_t[]){0}, 1, false, &stack), 0);
+    assert_int_equal(ap_profile_add_sample(profile, series + 1, stack, 1, 1), -EINVAL);
+    assert_int_equal(ap_profile_add_sample(profile, series, stack, 1, 1), 0);
+    ap_profile_free(profile);
+}
+
+static void test_stack_lengths(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    uint32_t frames[AP_STACK_FRAMES_MAX + 1] = {0}, whole, cut, again;
+
+    (void)state;
+    assert_int_equal(ap_profile_add_stack(profile, frames, 0, false, &whole), -EINVAL);
+    assert_int_equal(ap_profile_add_stack(profile, frames, AP_STACK_FRAMES_MAX + 1, false, &whole), -EINVAL);
+    assert_int_equal(profile->stack_cnt, 0);
+    assert_int_equal(ap_profile_add_stack(profile, frames, AP_STACK_FRAMES_MAX, false, &whole), 0);
+    assert_int_equal(ap_profile_add_stack(profile, frames, AP_STACK_FRAMES_MAX, true, &cut), 0);
+    assert_int_not_equal(whole, cut);
+    assert_true(profile->stacks[cut].truncated);
+    assert_int_equal(ap_profile_add_stack(profile, frames, AP_STACK_FRAMES_MAX, false, &again), 0);
+    assert_int_equal(again, whole);
+    assert_int_equal(ap_profile_add_stack(profile, frames, AP_STACK_FRAMES_MAX - 1, false, &again), 0);
+    assert_int_equal(again, 2);
+    assert_int_equal(profile->stack_frame_cnt, 3 * AP_STACK_FRAMES_MAX - 1);
+    ap_profile_free(profile);
+}
+
+static void test_samples_add_up(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_OFFCPU);
+    uint32_t series, other, stack;
+
+    (void)state;
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = 1}, &series), 0);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = 2}, &other), 0);
+    assert_int_equal(ap_profile_add_stack(profile, (const uint32_t[]){0}, 1, false, &stack), 0);
+    assert_int_equal(ap_profile_add_sample(profile, series, stack, 2, 500), 0);
+    assert_int_equal(ap_profile_add_sample(profile, series, stack, 1, 7), 0);
+    assert_int_equal(ap_profile_add_sample(profile, other, stack, 1, 1), 0);
+    assert_int_equal(profile->sample_cnt, 2);
+    assert_int_equal(profile->samples[0].count, 3);
+    assert_int_equal(profile->samples[0].value, 507);
+    assert_int_equal(ap_profile_total_count(profile), 4);
+    assert_int_equal(ap_profile_total_value(profile), 508);
+
+    /* Sums never wrap: what does not fit is refused whole. */
+    assert_int_equal(ap_profile_add_sample(profile, other, stack, 1, UINT64_MAX), -ENOSPC);
+    assert_int_equal(ap_profile_add_sample(profile, other, stack, AP_PROFILE_TOTAL_MAX, 1), -ENOSPC);
+    assert_int_equal(ap_profile_total_count(profile), 4);
+    assert_int_equal(ap_profile_total_value(profile), 508);
+    assert_int_equal(profile->samples[1].count, 1);
+    assert_int_equal(
+        ap_profile_add_sample(profile, other, stack, AP_PROFILE_TOTAL_MAX - 4, AP_PROFILE_TOTAL_MAX - 508),
+        0);
+    assert_int_equal(ap_profile_add_sample(profile, other, stack, 0, 1), -ENOSPC);
+    ap_profile_free(profile);
+}
+
+static void test_many_rows_stay_found(void **state)
+{
+    enum { CNT = 50000 };
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    uint32_t series, index;
+
+    (void)state;
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = 1}, &series), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        for (uint32_t i = 1; i <= CNT; i++) {
+            assert_int_equal(frame(profile, &(struct ap_frame){.offset = i}), i);
+            const uint32_t frames[2] = {i, i - 1};
+            assert_int_equal(ap_profile_add_stack(profile, frames, 2, i % 2, &index), 0);
+            assert_int_equal(index, i - 1);
+            assert_int_equal(ap_profile_add_sample(profile, series, index, 1, i), 0);
+        }
+    }
+    assert_int_equal(profile->frame_cnt, CNT + 1);
+    assert_int_equal(profile->stack_cnt, CNT);
+    assert_int_equal(profile->sample_cnt, CNT);
+    assert_int_equal(ap_profile_total_count(profile), 2 * CNT);
+    assert_int_equal(ap_profile_total_value(profile), (uint64_t)CNT * (CNT + 1));
+    for (uint32_t i = 0; i < CNT; i++) {
+        const struct ap_stack *stack = &profile->stacks[i];
+
+        assert_int_equal(profile->stack_frames[stack->first], i + 1);
+        assert_int_equal(profile->stack_frames[stack->first + 1], i);
+        assert_int_equal(profile->samples[i].value, 2 * (i + 1));
+    }
+    ap_profile_free(profile);
+}
+
+static void test_bounds_refuse(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    uint32_t index = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < AP_PROFILE_SERIES_MAX; i++)
+        assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = i}, &index), 0);
+    assert_int_equal(index, AP_PROFILE_SERIES_MAX - 1);
+    assert_int_equal(
+        ap_profile_add_series(profile, &(struct ap_series){.pid = AP_PROFILE_SERIES_MAX}, &index), -ENOSPC);
+    assert_int_equal(profile->series_cnt, AP_PROFILE_SERIES_MAX);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = 5}, &index), 0);
+    assert_int_equal(index, 5); /* known rows are still found in a full table */
+
+    for (uint32_t i = 1; i < AP_PROFILE_MAPPINGS_MAX; i++)
+        assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){.start = i}, &index), 0);
+    assert_int_equal(
+        ap_profile_add_mapping(profile, &(struct ap_mapping){.start = AP_PROFILE_MAPPINGS_MAX}, &index),
+        -ENOSPC);
+    assert_int_equal(profile->mapping_cnt, AP_PROFILE_MAPPINGS_MAX);
+    ap_profile_free(profile);
+}
+
+static void test_kind_names(void **state)
+{
+    static const char *const frames[] = {"unknown",     "native", "kernel",  "jit",
+                                         "interpreted", "gpu",    "process", "mark"};
+    static const char *const events[] = {"unknown", "cpu", "offcpu", "lock", "syscall", "gpu"};
+
+    (void)state;
+    for (uint8_t i = 0; i < 8; i++)
+        assert_string_equal(ap_frame_kind_name(i), frames[i]);
+    for (uint8_t i = 0; i < 6; i++)
+        assert_string_equal(ap_event_kind_name(i), events[i]);
+    assert_string_equal(ap_frame_kind_name(255), "unknown");
+    assert_string_equal(ap_event_kind_name(255), "unknown");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_zero_rows),
+        cmocka_unit_test(test_frames_by_content),
+        cmocka_unit_test(test_mappings_by_content),
+        cmocka_unit_test(test_foreign_ids_refused),
+        cmocka_unit_test(test_stack_lengths),
+        cmocka_unit_test(test_samples_add_up),
+        cmocka_unit_test(test_many_rows_stay_found),
+        cmocka_unit_test(test_bounds_refuse),
+        cmocka_unit_test(test_kind_names),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
