@@ -41,6 +41,10 @@ format: ## format all C files in place
 	@scripts/deps lint
 	@git ls-files -z --cached --others --exclude-standard '*.c' '*.h' | xargs -0 clang-format -i
 
+docs: build ## write docs/options.md from the option tables
+	@ninja -C build options-doc >/dev/null
+	@build/options-doc >docs/options.md
+
 bench: build ## measure the agent's own cost
 	@scripts/bench
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Records that BPF programs send to the agent through the ring buffer, and the counters they keep. Shared by both
- * sides: fixed width, native byte order, no pointers, the variable part last. A record is never stored or sent on. */
+/* Records that BPF programs send to the agent through the ring buffer, and the counters they keep. Shared by
+ * both sides: fixed width, native byte order, no pointers, the variable part last. A record is never stored
+ * or sent on. */
 #ifndef APERTURE_ABI_RECORD_H
 #define APERTURE_ABI_RECORD_H
 
@@ -15,8 +16,9 @@ enum ap_record_type {
 
 #define AP_COMM_SZ 16 /* TASK_COMM_LEN, include/linux/sched.h */
 
-/* Frames kept of each half. Kernel: PERF_MAX_STACK_DEPTH (include/uapi/linux/perf_event.h), its callchains are never
- * longer by default. User: AP_STACK_FRAMES_MAX of the model. Both fit the 32 KiB that a per-CPU value may have. */
+/* Frames kept of each half. Kernel: PERF_MAX_STACK_DEPTH (include/uapi/linux/perf_event.h), its callchains
+ * are never longer by default. User: AP_STACK_FRAMES_MAX of the model. Both fit the 32 KiB that a per-CPU
+ * value may have. */
 #define AP_KERNEL_FRAMES_MAX 127
 #define AP_USER_FRAMES_MAX   512
 
@@ -30,11 +32,11 @@ struct ap_cpu_record {
     __u16 version;
     __u16 type; /* enum ap_record_type */
     __u32 flags;
-    __u64 time_ns;    /* CLOCK_MONOTONIC */
-    __u64 cgroup_id;  /* of the v2 hierarchy */
-    __u32 pid, tid;   /* in the agent's pid namespace; 0 = not visible there */
-    __u32 ns_pid;     /* process id in the task's own (innermost) pid namespace */
-    __u32 host_pid;   /* process id in the initial pid namespace */
+    __u64 time_ns;   /* CLOCK_MONOTONIC */
+    __u64 cgroup_id; /* of the v2 hierarchy */
+    __u32 pid, tid;  /* in the agent's pid namespace; 0 = not visible there */
+    __u32 ns_pid;    /* process id in the task's own (innermost) pid namespace */
+    __u32 host_pid;  /* process id in the initial pid namespace */
     __u32 cpu;
     __u16 kernel_cnt; /* addresses that follow, kernel ones first, each half leaf first */
     __u16 user_cnt;
@@ -62,18 +64,19 @@ enum ap_counter {
 #define AP_TARGETS_MAX 65536
 /* --comm: most names, compared in the kernel. */
 #define AP_COMM_FILTERS_MAX 8
-/* Deepest pid namespace that is searched for the agent's own: MAX_PID_NS_LEVEL, include/linux/pid_namespace.h. */
+/* Deepest pid namespace that is searched for the agent's own: MAX_PID_NS_LEVEL,
+ * include/linux/pid_namespace.h. */
 #define AP_PID_NS_LEVELS 32
 
 /* Set before load; the verifier removes the code of whatever is off. */
 struct ap_bpf_config {
-    __u32 pid_ns_inum;      /* inode of the agent's pid namespace; 0 = the initial one */
-    __u32 max_stack;        /* kernel.perf_event_max_stack: where bpf_get_stack() cuts */
-    __u32 comm_cnt;         /* names in `comms` */
-    __u8 filter_pid;        /* only processes in the target map */
-    __u8 filter_cgroup;     /* only tasks under the cgroup in the cgroup map */
-    __u8 has_task_pt_regs;  /* helper bpf_task_pt_regs (5.15): user stacks deeper than max_stack */
-    __u8 follow_children;   /* children of targets become targets */
+    __u32 pid_ns_inum;     /* inode of the agent's pid namespace; 0 = the initial one */
+    __u32 max_stack;       /* kernel.perf_event_max_stack: where bpf_get_stack() cuts */
+    __u32 comm_cnt;        /* names in `comms` */
+    __u8 filter_pid;       /* only processes in the target map */
+    __u8 filter_cgroup;    /* only tasks under the cgroup in the cgroup map */
+    __u8 has_task_pt_regs; /* helper bpf_task_pt_regs (5.15): user stacks deeper than max_stack */
+    __u8 follow_children;  /* children of targets become targets */
     char comms[AP_COMM_FILTERS_MAX][AP_COMM_SZ];
 };
 

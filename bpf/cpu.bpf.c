@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0 OR MIT) */
-/* CPU sampler: runs on every period of a perf event on each CPU and sends one record with both stack halves. */
+/* CPU sampler: runs on every period of a perf event on each CPU and sends one record with both stack halves.
+ */
 #include "abi/record.h"
 #include "kernel.bpf.h"
 #include "scope.bpf.h"
@@ -18,8 +19,8 @@ struct {
     __type(value, struct stack_scratch);
 } scratch SEC(".maps");
 
-/* Bytes waiting in the ring buffer from which on the agent is woken; below it comes by itself on its timer, which
- * saves a wake-up per sample. */
+/* Bytes waiting in the ring buffer from which on the agent is woken; below it comes by itself on its timer,
+ * which saves a wake-up per sample. */
 const volatile __u64 wakeup_bytes = 0;
 
 static __always_inline void fill_head(struct ap_cpu_record *head, struct task_struct *task, __u32 pid, __u64 ids)

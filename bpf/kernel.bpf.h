@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* The few kernel structures that our programs read. Only the members used are declared: CO-RE finds them by name in
- * the running kernel's BTF, so the build needs no vmlinux.h of any machine. */
+/* The few kernel structures that our programs read. Only the members used are declared: CO-RE finds them by
+ * name in the running kernel's BTF, so the build needs no vmlinux.h of any machine. */
 #ifndef APERTURE_BPF_KERNEL_H
 #define APERTURE_BPF_KERNEL_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Stack capture: kernel and user half of the current task in one go. The one place that another unwinder replaces:
- * capture_stack() is all that programs call. */
+/* Stack capture: kernel and user half of the current task in one go. The one place that another unwinder
+ * replaces: capture_stack() is all that programs call. */
 #ifndef APERTURE_BPF_STACK_H
 #define APERTURE_BPF_STACK_H
 
@@ -30,9 +30,9 @@ struct fp_frame {
     __u64 next, ret;
 };
 
-/* Walks frame pointers from the interrupted user instruction, for stacks longer than what the kernel's own walk
- * gives. Same rules as perf_callchain_user(): aligned, strictly growing frames. Returns frames written; *cut when the
- * chain went on. */
+/* Walks frame pointers from the interrupted user instruction, for stacks longer than what the kernel's own
+ * walk gives. Same rules as perf_callchain_user(): aligned, strictly growing frames. Returns frames written;
+ * *cut when the chain went on. */
 static __always_inline __u32 walk_frame_pointers(__u64 ip, __u64 fp, __u64 *addrs, bool *cut)
 {
     struct fp_frame frame;
@@ -65,8 +65,8 @@ static __always_inline __u32 walk_deep_user(bpf_user_pt_regs_t *regs, __u64 *add
     return walk_frame_pointers(PT_REGS_IP(&user), PT_REGS_FP(&user), addrs, cut) * 8;
 }
 
-/* Fills in the frames, their numbers and the truncation flags of a record whose head is otherwise complete. Returns
- * the size of the whole record in bytes. */
+/* Fills in the frames, their numbers and the truncation flags of a record whose head is otherwise complete.
+ * Returns the size of the whole record in bytes. */
 static __always_inline __u32 capture_stack(struct bpf_perf_event_data *ctx, struct stack_scratch *rec)
 {
     long kernel_sz, user_sz = 0, deep_sz;

@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Most bytes of samples, and of process events, held at once; what does not fit waits in its ring or is counted. */
+/* Most bytes of samples, and of process events, held at once; what does not fit waits in its ring or is
+ * counted. */
 #define AP_BATCH_SAMPLES_SZ (8u << 20)
 #define AP_BATCH_EVENTS_SZ  (64u << 20)
 
@@ -29,7 +30,8 @@ int ap_batch_add_event(struct ap_batch *batch, const struct ap_process_event *ev
 typedef void (*ap_batch_sample_fn)(void *ctx, const struct ap_cpu_record *record);
 typedef void (*ap_batch_event_fn)(void *ctx, const struct ap_process_event *event);
 
-/* Hands everything over in order of time (events before samples of the same instant) and empties the batch. */
+/* Hands everything over in order of time (events before samples of the same instant) and empties the batch.
+ */
 void ap_batch_play(struct ap_batch *batch, ap_batch_sample_fn on_sample, ap_batch_event_fn on_event, void *ctx);
 
 #endif

@@ -33,32 +33,33 @@ struct ap_collect_index {
     } scratch;
 };
 
-/* Makes room for one more pointer. */
-static int grow(void ***array, size_t cnt, size_t *cap)
+/* The array of pointers with room for one more, moved when it had to grow; NULL without memory (it is kept then). */
+static void *grow(void *array, size_t cnt, size_t *cap)
 {
     size_t wanted = *cap ? *cap * 2 : 1024;
-    void **bigger;
+    void *bigger;
 
     if (cnt < *cap)
-        return 0;
-    bigger = realloc(*array, wanted * sizeof(**array));
-    if (!bigger)
-        return -ENOMEM;
-    *array = bigger;
-    *cap = wanted;
-    return 0;
+        return array;
+    bigger = realloc(array, wanted * sizeof(void *));
+    if (bigger)
+        *cap = wanted;
+    return bigger;
 }
 
 static int add_location(struct ap_collect *collect, uint32_t module, uint64_t offset, uint32_t *ret_id)
 {
     struct location_key key = {.module = module, .offset = offset};
     struct ap_collect_index *index = collect->index;
+    struct ap_location **locations;
     struct location_entry *entry;
 
     entry = ap_map_get(&index->locations, &key, sizeof(key));
     if (!entry) {
-        if (grow((void ***)&collect->locations, collect->location_cnt, &index->location_cap))
+        locations = grow(collect->locations, collect->location_cnt, &index->location_cap);
+        if (!locations)
             return -ENOMEM;
+        collect->locations = locations;
         entry = calloc(1, sizeof(*entry));
         if (!entry)
             return -ENOMEM;
@@ -68,7 +69,7 @@ static int add_location(struct ap_collect *collect, uint32_t module, uint64_t of
             free(entry);
             return -ENOSPC;
         }
-        collect->locations[collect->location_cnt++] = &entry->location;
+        locations[collect->location_cnt++] = &entry->location;
     }
     *ret_id = entry->location.id;
     return 0;
@@ -129,6 +130,7 @@ int ap_record_check(const void *record, size_t len)
     return len < AP_CPU_RECORD_HEAD_SZ + (head.kernel_cnt + (size_t)head.user_cnt) * sizeof(uint64_t) ? -EINVAL : 0;
 }
 
+/* Appends the user half. A stack that leaves all mappings is cut there and marked as truncated. */
 static int add_user_frames(struct ap_collect *collect, const struct ap_cpu_record *record, const uint64_t *addrs,
                            struct ap_process *process, struct ap_trace *trace)
 {
@@ -148,6 +150,11 @@ static int add_user_frames(struct ap_collect *collect, const struct ap_cpu_recor
             offset = addr;
         } else {
             module = ap_process_locate(collect->index->processes, process, addr, &offset);
+        }
+        if (module == AP_MODULE_ID_NO_MAPPING && i > 0) {
+            /* no code returns there: a function without frame pointer led the walk astray, what follows is noise */
+            trace->flags |= AP_RECORD_USER_TRUNCATED;
+            return add_location(collect, module, 0, &trace->locations[trace->cnt++]);
         }
         rc = add_location(collect, module, offset, &trace->locations[trace->cnt]);
         if (rc)
@@ -179,8 +186,8 @@ static int add_frames(struct ap_collect *collect, const struct ap_cpu_record *re
     return rc;
 }
 
-static int add_series(struct ap_collect *collect, const struct ap_cpu_record *record,
-                      const struct ap_process *process, uint32_t *ret_series)
+static int add_series(struct ap_collect *collect, const struct ap_cpu_record *record, const struct ap_process *process,
+                      uint32_t *ret_series)
 {
     struct ap_strings *strings = collect->profile->strings;
     struct ap_series series = {.pid = record->pid, .comm = ap_strings_id(strings, record->comm)};
@@ -198,12 +205,14 @@ static struct ap_trace *intern_trace(struct ap_collect *collect)
     struct ap_collect_index *index = collect->index;
     const struct ap_trace *wanted = &index->scratch.trace;
     size_t key_sz = TRACE_KEY_SZ(wanted->cnt);
-    struct ap_trace *trace = ap_map_get(&index->traces, TRACE_KEY(wanted), key_sz);
+    struct ap_trace *trace = ap_map_get(&index->traces, TRACE_KEY(wanted), key_sz), **traces;
 
     if (trace)
         return trace;
-    if (grow((void ***)&collect->traces, collect->trace_cnt, &index->trace_cap))
+    traces = grow(collect->traces, collect->trace_cnt, &index->trace_cap);
+    if (!traces)
         return NULL;
+    collect->traces = traces;
     trace = malloc(sizeof(*trace) + wanted->cnt * sizeof(trace->locations[0]));
     if (!trace)
         return NULL;
@@ -213,7 +222,7 @@ static struct ap_trace *intern_trace(struct ap_collect *collect)
         free(trace);
         return NULL;
     }
-    collect->traces[collect->trace_cnt++] = trace;
+    traces[collect->trace_cnt++] = trace;
     return trace;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Aggregates samples while the capture runs: equal stacks of equal series become one trace with a count. Addresses are
- * turned into locations (module and offset) at once, into names only at the end. */
+/* Aggregates samples while the capture runs: equal stacks of equal series become one trace with a count.
+ * Addresses are turned into locations (module and offset) at once, into names only at the end. */
 #ifndef APERTURE_AGENT_COLLECT_H
 #define APERTURE_AGENT_COLLECT_H
 
@@ -39,7 +39,7 @@ struct ap_collect {
     size_t location_cnt;
     struct ap_trace **traces;
     size_t trace_cnt;
-    uint64_t samples;  /* taken in */
+    uint64_t samples; /* taken in */
     uint64_t losses[AP_LOSS_REASON_CNT];
     struct ap_collect_index *index; /* private */
 };

@@ -37,8 +37,8 @@ struct ap_agent_config {
 
 extern const struct ap_options_spec ap_agent_options;
 
-/* Parses and checks what the table cannot: process ids, output endings, combinations. AP_OPTIONS_RUN, AP_OPTIONS_EXIT,
- * or a negative errno with words (a usage error). */
+/* Parses and checks what the table cannot: process ids, output endings, combinations. AP_OPTIONS_RUN,
+ * AP_OPTIONS_EXIT, or a negative errno with words (a usage error). */
 int ap_agent_config_parse(struct ap_agent_config *config, int argc, char **argv, struct ap_error *err);
 
 void ap_agent_config_done(struct ap_agent_config *config);

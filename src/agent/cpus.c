@@ -60,8 +60,8 @@ int ap_cpus_online(struct ap_cpus *ret_cpus, struct ap_error *err)
 
     rc = ap_procfs_read(CPU_LIST_PATH, list, sizeof(list));
     if (rc < 0)
-        return ap_error_errno(err, rc, "cannot read the list of CPUs from " CPU_LIST_PATH
-                                       " (is sysfs mounted on /sys?)");
+        return ap_error_errno(err, rc,
+                              "cannot read the list of CPUs from " CPU_LIST_PATH " (is sysfs mounted on /sys?)");
     rc = ap_cpus_parse(list, ret_cpus);
     if (rc)
         return ap_error_set(err, rc, "cannot understand the list of CPUs in " CPU_LIST_PATH ": \"%.64s\"", list);

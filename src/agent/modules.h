@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Where code comes from: executable files, each pinned by a descriptor at first sight (so that deleting, replacing or
- * unmounting it later costs no names), and memory that no file stands behind. */
+/* Where code comes from: executable files, each pinned by a descriptor at first sight (so that deleting,
+ * replacing or unmounting it later costs no names), and memory that no file stands behind. */
 #ifndef APERTURE_AGENT_MODULES_H
 #define APERTURE_AGENT_MODULES_H
 
@@ -31,8 +31,9 @@ struct ap_module {
     struct ap_perfmap *perfmap;      /* JIT: names written by the runtime, NULL until read */
 };
 
-/* Most modules, and most descriptors held for them; past either the frames count as unresolved (reason "budget"). */
-#define AP_MODULES_MAX    65536
+/* Most modules, and most descriptors held for them; past either the frames count as unresolved (reason
+ * "budget"). */
+#define AP_MODULES_MAX     65536
 #define AP_MODULE_PINS_MAX 8192
 
 /* Indices of the modules that always exist. */
@@ -62,24 +63,26 @@ size_t ap_modules_cnt(const struct ap_modules *modules);
 /* Owned by the table; stable. `id` < cnt. */
 struct ap_module *ap_modules_get(const struct ap_modules *modules, uint32_t id);
 
-/* Module of a file that process `pid` maps, made and pinned on first sight: through /proc/PID/map_files (the very file,
- * even deleted), else by its path below `root_fd` (-1 = our own root) when device and inode agree. A file that is not
- * ELF, and anonymous memory, become the JIT module of the process. Never fails: past the bounds the id of "budget". */
+/* Module of a file that process `pid` maps, made and pinned on first sight: through /proc/PID/map_files (the
+ * very file, even deleted), else by its path below `root_fd` (-1 = our own root) when device and inode agree.
+ * A file that is not ELF, and anonymous memory, become the JIT module of the process. Never fails: past the
+ * bounds the id of "budget". */
 uint32_t ap_modules_file(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd,
                          const struct ap_mapped_file *file);
 
 /* The JIT module of a process, made on first use. */
 uint32_t ap_modules_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd);
 
-/* The process ended: reads its perf map while it can be found, and starts a new module should the number return. */
+/* The process ended: reads its perf map while it can be found, and starts a new module should the number
+ * return. */
 void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid);
 
-/* Reads /tmp/perf-PID.map of a JIT module's process (inside its own mount namespace, with its own number, as the
- * runtime wrote it) unless that was done before. */
+/* Reads /tmp/perf-PID.map of a JIT module's process (inside its own mount namespace, with its own number, as
+ * the runtime wrote it) unless that was done before. */
 void ap_module_read_perfmap(struct ap_module *module);
 
-/* Opens a file below a directory without leaving it (openat2 RESOLVE_IN_ROOT); `root_fd` -1 = our own root. Regular
- * files only. Descriptor or negative errno. */
+/* Opens a file below a directory without leaving it (openat2 RESOLVE_IN_ROOT); `root_fd` -1 = our own root.
+ * Regular files only. Descriptor or negative errno. */
 int ap_open_in_root(int root_fd, const char *path);
 
 #endif

@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 struct ap_perf_cpu {
-    int fd;            /* -1 = none */
-    void *ring;        /* mapped control page and data pages, NULL without */
-    uint64_t value;    /* count and enabled time at the last refresh */
+    int fd;         /* -1 = none */
+    void *ring;     /* mapped control page and data pages, NULL without */
+    uint64_t value; /* count and enabled time at the last refresh */
     uint64_t enabled;
 };
 
@@ -29,13 +29,14 @@ int ap_perf_open(struct perf_event_attr *attr, int pid, int cpu);
 void ap_perf_cpus_init(struct ap_perf_cpus *set, size_t ring_pages);
 void ap_perf_cpus_done(struct ap_perf_cpus *set);
 
-/* Opens the event on every CPU of `cpus` (one that went offline meanwhile is left out) and, with `prog_fd` >= 0, lets
- * that BPF program handle its overflows. Events opened (at least 1), or negative errno. */
+/* Opens the event on every CPU of `cpus` (one that went offline meanwhile is left out) and, with `prog_fd` >=
+ * 0, lets that BPF program handle its overflows. Events opened (at least 1), or negative errno. */
 int ap_perf_cpus_open(struct ap_perf_cpus *set, const struct perf_event_attr *attr, const struct ap_cpus *cpus,
                       int prog_fd);
 
-/* Closes events of CPUs that went away (keeping what they counted) and opens new ones; an event whose clock stands
- * still while it is on (its CPU went and came back) is opened anew. Drain the rings first. Changes made. */
+/* Closes events of CPUs that went away (keeping what they counted) and opens new ones; an event whose clock
+ * stands still while it is on (its CPU went and came back) is opened anew. Drain the rings first. Changes
+ * made. */
 int ap_perf_cpus_refresh(struct ap_perf_cpus *set, const struct perf_event_attr *attr, int prog_fd);
 
 /* 0 or the first negative errno. */

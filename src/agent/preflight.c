@@ -44,7 +44,8 @@ static int check_capabilities(struct ap_error *err)
     if (!bpf || !perfmon)
         return ap_error_set(err, -EPERM,
                             "missing %s%s%s: run as root (sudo aperture-agent ...), or grant them with "
-                            "setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep "
+                            "setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog,"
+                            "cap_checkpoint_restore+ep "
                             "aperture-agent",
                             bpf ? "" : "CAP_BPF (loading programs)", !bpf && !perfmon ? " and " : "",
                             perfmon ? "" : "CAP_PERFMON (sampling all CPUs)");

@@ -14,11 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CGROUP_TEXT_SZ    8192
-#define CONTAINER_ID_SZ   65 /* 64 hexadecimal digits */
-#define MAPS_LINE_SZ      4352 /* PATH_MAX and the numbers before it */
-#define RESCAN_PAUSE_NS   AP_NS_PER_SEC /* between two looks at the same process's maps */
-#define IMAGE_GROW        16
+#define CGROUP_TEXT_SZ  8192
+#define CONTAINER_ID_SZ 65            /* 64 hexadecimal digits */
+#define MAPS_LINE_SZ    4352          /* PATH_MAX and the numbers before it */
+#define RESCAN_PAUSE_NS AP_NS_PER_SEC /* between two looks at the same process's maps */
+#define IMAGE_GROW      16
 
 struct mapping {
     uint64_t start, end, file_off;
@@ -34,9 +34,9 @@ struct image {
 
 struct ap_process {
     uint32_t pid, ns_pid;
-    int root_fd;    /* borrowed from the table of roots; -1 = the same as ours */
-    bool known;     /* the image is complete */
-    bool detailed;  /* root and container were read since the last fork or exec */
+    int root_fd;      /* borrowed from the table of roots; -1 = the same as ours */
+    bool known;       /* the image is complete */
+    bool detailed;    /* root and container were read since the last fork or exec */
     uint64_t exit_ns; /* 0 = running */
     uint64_t scan_ns; /* last look at /proc/PID/maps */
     struct image *image;
@@ -183,7 +183,8 @@ static bool same_root(const struct root *a, const struct root *b)
     return a->mount_ns == b->mount_ns && a->dev == b->dev && a->inode == b->inode;
 }
 
-/* Directory descriptor of the process's root, -1 when it is ours; *ret_known false when it cannot be told any more. */
+/* Directory descriptor of the process's root, -1 when it is ours; *ret_known false when it cannot be told any
+ * more. */
 static int find_root(struct ap_processes *processes, uint32_t pid, bool *ret_known)
 {
     struct root root;

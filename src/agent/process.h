@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* The process table: which process has which code mapped where, kept by process events and read from /proc only for
- * processes that are older than the capture. */
+/* The process table: which process has which code mapped where, kept by process events and read from /proc
+ * only for processes that are older than the capture. */
 #ifndef APERTURE_AGENT_PROCESS_H
 #define APERTURE_AGENT_PROCESS_H
 
@@ -37,7 +37,8 @@ struct ap_process *ap_processes_sampled(struct ap_processes *processes, uint32_t
 uint32_t ap_process_locate(struct ap_processes *processes, struct ap_process *process, uint64_t addr,
                            uint64_t *ret_offset);
 
-/* Path of the executable, "" when unknown; container id, "" when it is in none. Valid while the process is. */
+/* Path of the executable, "" when unknown; container id, "" when it is in none. Valid while the process is.
+ */
 const char *ap_process_exe(const struct ap_process *process);
 const char *ap_process_container(const struct ap_process *process);
 

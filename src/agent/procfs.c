@@ -85,7 +85,7 @@ int ap_procfs_field(const char *text, const char *key, uint64_t *ret_value)
 
 uint64_t ap_procfs_rss_peak(void)
 {
-    char text[STATUS_SZ];
+    char text[STATUS_SZ] = "";
     uint64_t kib;
 
     if (ap_procfs_read("/proc/self/status", text, sizeof(text)) < 0 || ap_procfs_field(text, "VmHWM", &kib))
@@ -95,7 +95,7 @@ uint64_t ap_procfs_rss_peak(void)
 
 int ap_procfs_ns_pid(uint32_t pid, uint32_t *ret_ns_pid)
 {
-    char path[64], text[STATUS_SZ];
+    char path[64], text[STATUS_SZ] = "";
     const char *value;
     char *end;
     uint64_t nr = 0;

@@ -107,7 +107,10 @@ static void name_unknown(struct resolver *r, const struct ap_location *location,
     struct ap_frame frame = {.kind = AP_FRAME_UNKNOWN, .offset = location->offset};
     char name[UNKNOWN_NAME_SZ];
 
-    snprintf(name, sizeof(name), "%.4096s+0x%llx", base_name(module->path), (unsigned long long)location->offset);
+    if (location->module == AP_MODULE_ID_NO_MAPPING && !location->offset) /* see add_user_frames() */
+        snprintf(name, sizeof(name), "%s", module->path);
+    else
+        snprintf(name, sizeof(name), "%.4096s+0x%llx", base_name(module->path), (unsigned long long)location->offset);
     frame.function = ap_strings_id(r->profile->strings, name);
     frame.mapping = mapping_of(r, location->module);
     push(r, &r->names[location->id], &frame);

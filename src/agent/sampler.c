@@ -20,7 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Ring buffer: room for a quarter of a second of 600-byte samples of one CPU at 999 Hz per CPU, in a power of two. */
+/* Ring buffer: room for a quarter of a second of 600-byte samples of one CPU at 999 Hz per CPU, in a power of
+ * two. */
 #define RING_SZ_PER_CPU (256u << 10)
 #define RING_SZ_MIN     (1u << 20)
 #define RING_SZ_MAX     (32u << 20)
@@ -102,7 +103,8 @@ static int load_error(int rc, struct ap_error *err)
                           "own words)");
 }
 
-/* Opens, configures and loads; tried again without what this kernel lacks. NULL with *ret_rc set on failure. */
+/* Opens, configures and loads; tried again without what this kernel lacks. NULL with *ret_rc set on failure.
+ */
 static struct cpu_bpf *load_skeleton(const struct ap_sampler_opts *opts, uint32_t ring_sz, bool has_task_pt_regs,
                                      int *ret_rc)
 {
@@ -149,8 +151,8 @@ static int add_targets(struct ap_sampler *sampler, const struct ap_sampler_opts 
     int rc;
 
     for (i = 0; i < opts->pid_cnt; i++) {
-        rc = bpf_map__update_elem(sampler->skel->maps.targets, &opts->pids[i], sizeof(opts->pids[i]), &one,
-                                  sizeof(one), BPF_ANY);
+        rc = bpf_map__update_elem(sampler->skel->maps.targets, &opts->pids[i], sizeof(opts->pids[i]), &one, sizeof(one),
+                                  BPF_ANY);
         if (rc)
             return ap_error_errno(err, rc, "cannot take process %u into the capture", opts->pids[i]);
     }
@@ -190,8 +192,8 @@ static int load(struct ap_sampler *sampler, size_t cpu_cnt, struct ap_error *err
     return 0;
 }
 
-/* perf_event_attr of the sampling event. In frequency mode the kernel holds the rate: exactly for the clock event
- * (period = 1 s / frequency), by adapting the period for hardware counters. */
+/* perf_event_attr of the sampling event. In frequency mode the kernel holds the rate: exactly for the clock
+ * event (period = 1 s / frequency), by adapting the period for hardware counters. */
 static void sampling_attr(const struct ap_sampler_opts *opts, struct perf_event_attr *ret_attr)
 {
     memset(ret_attr, 0, sizeof(*ret_attr));
@@ -213,8 +215,7 @@ static int open_error(const struct ap_sampler_opts *opts, int rc, struct ap_erro
                             "the kernel allows at most %llu samples per second (it lowers this limit by itself when "
                             "sampling was slow): use --frequency %llu, or raise it with "
                             "sysctl kernel.perf_event_max_sample_rate=%llu",
-                            (unsigned long long)limit, (unsigned long long)limit,
-                            (unsigned long long)opts->frequency);
+                            (unsigned long long)limit, (unsigned long long)limit, (unsigned long long)opts->frequency);
     if (opts->event == AP_EVENT_CYCLES && (rc == -ENOENT || rc == -EOPNOTSUPP || rc == -ENODEV))
         return ap_error_set(err, rc,
                             "this machine has no hardware cycle counter to sample (usual in virtual machines): "
@@ -338,8 +339,7 @@ void ap_sampler_counts(struct ap_sampler *sampler, struct ap_sampler_counts *ret
             ret_counts->counters[index] += sampler->counter_values[cpu];
     }
     if (sampler->opts.event == AP_EVENT_CPU_CLOCK)
-        ret_counts->periods =
-            ap_perf_cpus_periods(&sampler->events, AP_NS_PER_SEC / sampler->opts.frequency);
+        ret_counts->periods = ap_perf_cpus_periods(&sampler->events, AP_NS_PER_SEC / sampler->opts.frequency);
     else
         ret_counts->periods = ret_counts->counters[AP_COUNTER_FIRED];
 }
@@ -362,10 +362,8 @@ uint64_t ap_sampler_memory(const struct ap_sampler *sampler)
     struct bpf_map *map;
     uint64_t sum = 0;
 
-    bpf_object__for_each_map(map, sampler->skel->obj)
-        sum += object_memory(bpf_map__fd(map));
-    bpf_object__for_each_program(prog, sampler->skel->obj)
-        sum += object_memory(bpf_program__fd(prog));
+    bpf_object__for_each_map(map, sampler->skel->obj) sum += object_memory(bpf_map__fd(map));
+    bpf_object__for_each_program(prog, sampler->skel->obj) sum += object_memory(bpf_program__fd(prog));
     return sum;
 }
 

@@ -17,7 +17,7 @@ enum ap_sampler_event {
 
 struct ap_sampler_opts {
     enum ap_sampler_event event;
-    uint64_t frequency; /* samples per second and CPU */
+    uint64_t frequency;   /* samples per second and CPU */
     const uint32_t *pids; /* processes in scope with their descendants, as the agent numbers them */
     size_t pid_cnt;       /* 0 = all */
     const char *cgroup;   /* directory of a v2 cgroup, or NULL */
@@ -32,8 +32,8 @@ struct ap_sampler_counts {
 
 struct ap_sampler; /* opaque */
 
-/* Loads the BPF object and opens the events, switched off. On failure NULL with words that say what to do: missing
- * capability, no BTF, rate over the kernel's limit, no such cgroup, no hardware counter. */
+/* Loads the BPF object and opens the events, switched off. On failure NULL with words that say what to do:
+ * missing capability, no BTF, rate over the kernel's limit, no such cgroup, no hardware counter. */
 struct ap_sampler *ap_sampler_new(const struct ap_sampler_opts *opts, struct ap_error *err);
 
 /* Accepts NULL. Returns NULL. */
@@ -52,7 +52,8 @@ uint32_t ap_sampler_cpu_cnt(const struct ap_sampler *sampler);
 /* Becomes readable when the ring buffer wants to be drained. */
 int ap_sampler_fd(const struct ap_sampler *sampler);
 
-/* Called per record; `len` bytes are valid during the call only. Negative stops the drain (the record is consumed). */
+/* Called per record; `len` bytes are valid during the call only. Negative stops the drain (the record is
+ * consumed). */
 typedef int (*ap_sampler_fn)(void *ctx, const void *record, size_t len);
 
 /* Hands every waiting record to `fn`. 0, or what `fn` returned. */
@@ -64,8 +65,8 @@ void ap_sampler_counts(struct ap_sampler *sampler, struct ap_sampler_counts *ret
 /* Memory of maps and programs as the kernel accounts it, bytes. */
 uint64_t ap_sampler_memory(const struct ap_sampler *sampler);
 
-/* Loads every program in each variant and writes "ok NAME" or "unavailable NAME: reason" lines. Number of variants
- * that cannot be loaded. */
+/* Loads every program in each variant and writes "ok NAME" or "unavailable NAME: reason" lines. Number of
+ * variants that cannot be loaded. */
 int ap_sampler_self_test(struct ap_out *out);
 
 #endif

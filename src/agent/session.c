@@ -22,7 +22,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* How often the rings are emptied when they do not ask for it, and how often CPUs and ended processes are looked at. */
+/* How often the rings are emptied when they do not ask for it, and how often CPUs and ended processes are
+ * looked at. */
 #define DRAIN_EVERY_NS   100000000ULL
 #define HOUSEKEEPING_NS  1000000000ULL
 #define EPOLL_EVENTS_MAX 16
@@ -71,8 +72,8 @@ static void take_event(void *ctx, const struct ap_process_event *event)
         s->lost_events++;
 }
 
-/* Process events are read after the samples they explain: whatever a task had mapped when it was sampled is in their
- * rings by then. */
+/* Process events are read after the samples they explain: whatever a task had mapped when it was sampled is
+ * in their rings by then. */
 static void play(struct session *s)
 {
     ap_sideband_drain(s->sideband, take_event, s);
@@ -303,8 +304,7 @@ static void account(const struct session *s, const struct ap_sampler_counts *cou
                                         ap_processes_refused(s->processes) + c[AP_COUNTER_TARGETS_FULL];
 }
 
-static void describe_agent(const struct session *s, const struct ap_sampler_counts *counts,
-                           struct ap_agent_info *agent)
+static void describe_agent(const struct session *s, const struct ap_sampler_counts *counts, struct ap_agent_info *agent)
 {
     struct utsname uts = {0};
 
@@ -313,8 +313,7 @@ static void describe_agent(const struct session *s, const struct ap_sampler_coun
     snprintf(agent->host, sizeof(agent->host), "%s", uts.nodename);
     snprintf(agent->kernel, sizeof(agent->kernel), "%s", uts.release);
     snprintf(agent->arch, sizeof(agent->arch), "%.15s", uts.machine);
-    snprintf(agent->event, sizeof(agent->event), "%s",
-             s->config->event == AP_EVENT_CYCLES ? "cycles" : "cpu-clock");
+    snprintf(agent->event, sizeof(agent->event), "%s", s->config->event == AP_EVENT_CYCLES ? "cycles" : "cpu-clock");
     agent->cpus_online = ap_sampler_cpu_cnt(s->sampler);
     agent->frequency = s->config->frequency;
     agent->bpf_run_ns = counts->counters[AP_COUNTER_RUN_NS];

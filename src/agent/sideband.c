@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Bodies of the records, include/uapi/linux/perf_event.h. Each ends with the sample_id: with PERF_SAMPLE_TIME alone
- * that is one u64. */
+/* Bodies of the records, include/uapi/linux/perf_event.h. Each ends with the sample_id: with PERF_SAMPLE_TIME
+ * alone that is one u64. */
 struct task_body { /* PERF_RECORD_FORK and PERF_RECORD_EXIT */
     uint32_t pid, ppid, tid, ptid;
     uint64_t time;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What happens to processes (fork, exec, exit, new executable mappings), from the kernel's perf side-band records: the
- * same on every kernel we support, written by the task itself before it runs what it mapped. */
+/* What happens to processes (fork, exec, exit, new executable mappings), from the kernel's perf side-band
+ * records: the same on every kernel we support, written by the task itself before it runs what it mapped. */
 #ifndef APERTURE_AGENT_SIDEBAND_H
 #define APERTURE_AGENT_SIDEBAND_H
 
@@ -18,11 +18,11 @@ enum ap_process_event_type {
 };
 
 struct ap_process_event {
-    uint64_t time_ns; /* CLOCK_MONOTONIC */
-    uint8_t type;     /* enum ap_process_event_type */
-    uint32_t pid, ppid;       /* in the agent's pid namespace */
-    uint64_t start, end;      /* MMAP: addresses */
-    uint64_t file_off;        /* MMAP: offset in the file */
+    uint64_t time_ns;              /* CLOCK_MONOTONIC */
+    uint8_t type;                  /* enum ap_process_event_type */
+    uint32_t pid, ppid;            /* in the agent's pid namespace */
+    uint64_t start, end;           /* MMAP: addresses */
+    uint64_t file_off;             /* MMAP: offset in the file */
     uint32_t dev_major, dev_minor; /* MMAP: of the file; with `inode` 0 the memory is anonymous */
     uint64_t inode;
     const char *path; /* MMAP: as the process sees it; "[vdso]", "//anon"; valid during the call */
@@ -55,8 +55,9 @@ int ap_sideband_watch(const struct ap_sideband *sideband, int epoll_fd);
 /* Records that the kernel could not write, and records that made no sense. */
 uint64_t ap_sideband_lost(const struct ap_sideband *sideband);
 
-/* Decodes one perf record of `len` bytes (header included). 1 with *ret_event set, 0 for a record of no interest,
- * -EINVAL when its sizes do not fit; *ret_lost grows by what a LOST record names. Strings point into `record`. */
+/* Decodes one perf record of `len` bytes (header included). 1 with *ret_event set, 0 for a record of no
+ * interest, -EINVAL when its sizes do not fit; *ret_lost grows by what a LOST record names. Strings point
+ * into `record`. */
 int ap_sideband_decode(const void *record, size_t len, struct ap_process_event *ret_event, uint64_t *ret_lost);
 
 #endif

@@ -36,7 +36,7 @@ static const struct ap_option options[] = {
      .type = AP_OPTION_PATHS,
      .offset = FIELD(outputs),
      .metavar = "FILE",
-     .help = "Write the profile here: .svg .json .collapsed .pb.gz .txt. Repeatable. Without it a table is printed "
+     .help = "Write the profile here: .svg .json .collapsed .pb.gz .txt. Without it a table is printed "
              "on standard error when the command has ended."},
     {.name = "format",
      .type = AP_OPTION_STRING,
@@ -79,22 +79,21 @@ static const struct ap_options_spec spec = {
     .allow_args = true,
 };
 
-/* The agent beside this program, else the one on the PATH. */
+/* The agent beside this program, else the one on the PATH. `ret_path` has PATH_MAX bytes. */
 static void find_agent(char *ret_path)
 {
-    ssize_t len = readlink("/proc/self/exe", ret_path, PATH_MAX - sizeof(AGENT_NAME));
+    char self[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
 
-    if (len > 0) {
-        ret_path[len] = '\0';
-        slash = strrchr(ret_path, '/');
-        if (slash) {
-            strcpy(slash + 1, AGENT_NAME);
-            if (!access(ret_path, X_OK))
-                return;
-        }
+    self[len > 0 ? len : 0] = '\0';
+    slash = strrchr(self, '/');
+    if (slash) {
+        slash[1] = '\0';
+        if (snprintf(ret_path, PATH_MAX, "%s%s", self, AGENT_NAME) < PATH_MAX && !access(ret_path, X_OK))
+            return;
     }
-    strcpy(ret_path, AGENT_NAME);
+    snprintf(ret_path, PATH_MAX, "%s", AGENT_NAME);
 }
 
 /* In the child: waits for the word to go, then becomes the command. */

@@ -47,8 +47,7 @@ static struct ap_map_slot *find(const struct ap_map *map, uint64_t hash, const v
 
         if (!slot->value)
             return slot;
-        if (slot->hash == hash && slot->key_len == key_len &&
-            (key_len == 0 || memcmp(slot->key, key, key_len) == 0))
+        if (slot->hash == hash && slot->key_len == key_len && (key_len == 0 || memcmp(slot->key, key, key_len) == 0))
             return slot;
     }
 }

@@ -101,8 +101,7 @@ static int fill_config(struct parse *parse, struct ap_option_scan *scan)
     return rc;
 }
 
-static int print_builtin(const struct ap_options_spec *spec, const struct ap_option *opt,
-                         struct ap_error *err)
+static int print_builtin(const struct ap_options_spec *spec, const struct ap_option *opt, struct ap_error *err)
 {
     struct ap_out *out = ap_out_new_fd(STDOUT_FILENO);
 
@@ -139,15 +138,14 @@ static int parse_scanned(const struct ap_options_spec *spec, void *config, struc
     return rc;
 }
 
-int ap_options_parse(const struct ap_options_spec *spec, void *config, size_t config_sz, int argc,
-                     char **argv, int *ret_first_arg, struct ap_error *err)
+int ap_options_parse(const struct ap_options_spec *spec, void *config, size_t config_sz, int argc, char **argv,
+                     int *ret_first_arg, struct ap_error *err)
 {
-    struct ap_error own_err;
+    struct ap_error own_err = {0};
     struct ap_option_scan scan;
 
     err = err ? err : &own_err;
-    err->code = 0;
-    err->text[0] = '\0';
+    *err = (struct ap_error){0};
     memset(config, 0, config_sz);
 
     int rc = ap_option_scan(&scan, spec, argc, argv, err);

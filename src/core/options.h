@@ -45,13 +45,13 @@ struct ap_option {
 };
 
 struct ap_options_spec {
-    const char *program;            /* "aperture-agent" */
-    const char *version;            /* printed by --version as "program version" */
-    const char *synopsis;           /* after the program name in the usage line: "--mode cpu [OPTION...]" */
-    const char *summary;            /* sentence(s) before the options in --help */
-    const char *epilog;             /* examples after the options; may be NULL */
+    const char *program;             /* "aperture-agent" */
+    const char *version;             /* printed by --version as "program version" */
+    const char *synopsis;            /* after the program name in the usage line: "--mode cpu [OPTION...]" */
+    const char *summary;             /* sentence(s) before the options in --help */
+    const char *epilog;              /* examples after the options; may be NULL */
     const struct ap_option *options; /* ends with a row whose name is NULL and type is GROUP and help is NULL */
-    bool allow_args;                /* positional arguments accepted (parsing stops at the first one or at "--") */
+    bool allow_args;                 /* positional arguments accepted (parsing stops at the first one or at "--") */
 };
 
 enum ap_options_result {

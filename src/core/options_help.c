@@ -12,8 +12,7 @@ struct wrap {
     struct ap_out *out;
     size_t indent;
     size_t column;
-    bool
-        blank; /* at the start of a line, or right behind an opening bracket: no space before the next word */
+    bool blank; /* at the start of a line, or right behind an opening bracket: no space before the next word */
 };
 
 static void pad_to(struct wrap *wrap, size_t column)
@@ -75,8 +74,7 @@ static const char *metavar(const struct ap_option *opt)
 }
 
 /* "-f, --frequency=HZ"; `spec` tells whether a built-in's short name was taken over by the table. */
-static void format_names(const struct ap_options_spec *spec, const struct ap_option *opt, char *ret,
-                         size_t ret_sz)
+static void format_names(const struct ap_options_spec *spec, const struct ap_option *opt, char *ret, size_t ret_sz)
 {
     bool has_value = opt->type != AP_OPTION_BOOL;
     char short_name[8] = "";

@@ -167,8 +167,7 @@ static int scan_long(struct walk *walk)
     if (!opt)
         return unknown_option(walk, name, name + 2);
     if (opt->type == AP_OPTION_BOOL && value)
-        return ap_error_set(walk->err, -EINVAL, "option '%s' takes no value, but was given '%s'", name,
-                            value + 1);
+        return ap_error_set(walk->err, -EINVAL, "option '%s' takes no value, but was given '%s'", name, value + 1);
 
     push(walk->scan, name);
     if (opt == &ap_option_builtins[0] || opt == &ap_option_builtins[1])
@@ -230,13 +229,12 @@ int ap_option_scan(struct ap_option_scan *scan, const struct ap_options_spec *sp
     *scan = (struct ap_option_scan){.first_arg = argc};
     for (int i = 1; i < argc; i++)
         names_sz += strlen(argv[i]) + 1;
-    scan->names = (char *)malloc(names_sz);
+    scan->names = (char *)calloc(names_sz, 1);
     /* "--name=value" becomes two tokens; one more each for the program and the end. */
     scan->argv = (char **)calloc((size_t)(argc > 0 ? argc : 0) * 2 + 2, sizeof(char *));
     if (!scan->names || !scan->argv)
         return ap_error_set(err, -ENOMEM, "out of memory while reading the command line");
 
-    scan->names[0] = '\0';
     push(scan, argc > 0 ? argv[0] : scan->names);
     struct walk walk = {.scan = scan, .spec = spec, .err = err, .argc = argc, .argv = argv};
     walk.names = scan->names + 1;

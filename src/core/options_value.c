@@ -42,8 +42,7 @@ void ap_option_range(const struct ap_option *opt, char ret[AP_OPTION_RANGE_SZ])
 {
     char min[48];
     char max[48];
-    bool bounded =
-        opt->type == AP_OPTION_U64 || opt->type == AP_OPTION_DURATION || opt->type == AP_OPTION_SIZE;
+    bool bounded = opt->type == AP_OPTION_U64 || opt->type == AP_OPTION_DURATION || opt->type == AP_OPTION_SIZE;
 
     ret[0] = '\0';
     if (!bounded || (opt->min == 0 && opt->max == 0))
@@ -89,8 +88,7 @@ static int set_bool(bool *field, const char *text, struct ap_error *err)
         }
     }
     if (text)
-        return ap_error_set(err, -EINVAL, "'%s' is neither yes nor no: use 0, 1, false, true, no or yes",
-                            text);
+        return ap_error_set(err, -EINVAL, "'%s' is neither yes nor no: use 0, 1, false, true, no or yes", text);
     *field = true;
     return 0;
 }
@@ -115,8 +113,8 @@ static int add_item(struct ap_option_list *list, const char *text, size_t len, s
     if (len == 0)
         return ap_error_set(err, -EINVAL, "an item of the list is empty");
     if (list->cnt >= AP_OPTION_LIST_MAX)
-        return ap_error_set(err, -ERANGE, "'%.*s' is one too many: accepted are at most %d values", (int)len,
-                            text, AP_OPTION_LIST_MAX);
+        return ap_error_set(err, -ERANGE, "'%.*s' is one too many: accepted are at most %d values", (int)len, text,
+                            AP_OPTION_LIST_MAX);
     char *item = strndup(text, len);
     if (!item)
         return ap_error_set(err, -ENOMEM, "out of memory");
@@ -131,8 +129,7 @@ static int add_items(struct ap_option_list *list, const char *text, struct ap_er
         int rc = add_item(list, pos, len, err);
 
         if (rc == -EINVAL)
-            return ap_error_set(err, rc, "'%s' has an empty item: use one or more values with commas between",
-                                text);
+            return ap_error_set(err, rc, "'%s' has an empty item: use one or more values with commas between", text);
         if (rc || pos[len] == '\0')
             return rc;
         pos += len;
@@ -146,8 +143,7 @@ static int add_path(struct ap_option_list *list, const char *text, struct ap_err
     return rc == -EINVAL ? ap_error_set(err, rc, "'' is not a path") : rc;
 }
 
-int ap_option_set(const struct ap_option *opt, void *config, const char *text, const char *source,
-                  struct ap_error *err)
+int ap_option_set(const struct ap_option *opt, void *config, const char *text, const char *source, struct ap_error *err)
 {
     void *field = (char *)config + opt->offset;
     int rc = 0;

@@ -104,8 +104,7 @@ static int read_number(const char **text, struct number *ret)
 /* Adds number * factor to *sum; what is left below 1 is cut. */
 static int add_scaled(uint64_t *sum, const struct number *number, uint64_t factor)
 {
-    wide value =
-        (wide)number->whole * factor + (wide)number->fraction * factor / number->fraction_scale + *sum;
+    wide value = (wide)number->whole * factor + (wide)number->fraction * factor / number->fraction_scale + *sum;
 
     if (value > UINT64_MAX)
         return -ERANGE;
@@ -159,11 +158,10 @@ int ap_parse_duration(const char *text, uint64_t *ret_ns, struct ap_error *err)
     if (rc == -ERANGE)
         return ap_error_set(err, rc, "duration '%s' is too long: the longest is about " MAX_DURATION, text);
     if (rc)
-        return ap_error_set(
-            err, rc,
-            "'%s' is not a duration: use numbers with ns, us, ms, s, m, h or d, such as 1h30m, "
-            "1.5s or 250ms; a bare number is seconds",
-            text ? text : "");
+        return ap_error_set(err, rc,
+                            "'%s' is not a duration: use numbers with ns, us, ms, s, m, h or d, such as 1h30m, "
+                            "1.5s or 250ms; a bare number is seconds",
+                            text ? text : "");
     *ret_ns = ns;
     return 0;
 }
@@ -191,8 +189,7 @@ int ap_parse_size(const char *text, uint64_t *ret_bytes, struct ap_error *err)
     if (rc == -ERANGE)
         return ap_error_set(err, rc, "size '%s' is too large: the largest is about " MAX_SIZE, text);
     if (rc)
-        return ap_error_set(err, rc,
-                            "'%s' is not a size: use a number with B, K, M, G or T, such as 64M or 1.5G",
+        return ap_error_set(err, rc, "'%s' is not a size: use a number with B, K, M, G or T, such as 64M or 1.5G",
                             text ? text : "");
     *ret_bytes = bytes;
     return 0;
@@ -205,8 +202,7 @@ int ap_parse_u64(const char *text, uint64_t *ret_value, struct ap_error *err)
     int rc = text ? read_whole(&pos, &value) : -EINVAL;
 
     if (rc == -EINVAL || *pos != '\0')
-        return ap_error_set(err, -EINVAL, "'%s' is not a whole number: use decimal digits only",
-                            text ? text : "");
+        return ap_error_set(err, -EINVAL, "'%s' is not a whole number: use decimal digits only", text ? text : "");
     if (rc)
         return ap_error_set(err, rc, "number '%s' is too large: the largest is %" PRIu64, text, UINT64_MAX);
     *ret_value = value;
@@ -230,11 +226,16 @@ static bool format_scaled(char *buf, uint64_t value, const struct unit *unit, ui
         if (scale == 1)
             (void)snprintf(buf, AP_FORMAT_SZ, "%" PRIu64 " %s", scaled, unit->name);
         else
-            (void)snprintf(buf, AP_FORMAT_SZ, "%" PRIu64 ".%0*" PRIu64 " %s", scaled / scale, digits,
-                           scaled % scale, unit->name);
+            (void)snprintf(buf, AP_FORMAT_SZ, "%u.%0*u %s", (unsigned int)(scaled / scale), digits,
+                           (unsigned int)(scaled % scale), unit->name);
         return true;
     }
     return false;
+}
+
+static uint64_t round_to(uint64_t ns, uint64_t unit)
+{
+    return ns / unit + (ns % unit >= unit / 2);
 }
 
 char *ap_format_duration(char *buf, uint64_t ns)
@@ -244,9 +245,9 @@ char *ap_format_duration(char *buf, uint64_t ns)
             return buf;
     }
 
-    uint64_t seconds = ns / AP_NS_PER_SEC + (ns % AP_NS_PER_SEC >= AP_NS_PER_SEC / 2);
-    uint64_t minutes = (seconds + 30) / 60;
-    uint64_t hours = (seconds + 1800) / 3600;
+    uint64_t seconds = round_to(ns, AP_NS_PER_SEC);
+    uint64_t minutes = round_to(ns, NS_PER_MIN);
+    uint64_t hours = round_to(ns, NS_PER_HOUR);
     if (seconds < 3600)
         (void)snprintf(buf, AP_FORMAT_SZ, "%" PRIu64 "m%02" PRIu64 "s", seconds / 60, seconds % 60);
     else if (minutes < UINT64_C(24) * 60)

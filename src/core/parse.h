@@ -22,7 +22,8 @@ int ap_parse_u64(const char *text, uint64_t *ret_value, struct ap_error *err);
 /* Longest text the formatters below write, with terminator. */
 #define AP_FORMAT_SZ 32
 
-/* Readable forms into `buf` (at least AP_FORMAT_SZ bytes), which is returned: "1.50 s", "12.3 ms", "1h05m"; "64.2 MiB". */
+/* Readable forms into `buf` (at least AP_FORMAT_SZ bytes), which is returned: "1.50 s", "12.3 ms", "1h05m"; "64.2 MiB".
+ */
 char *ap_format_duration(char *buf, uint64_t ns);
 char *ap_format_size(char *buf, uint64_t bytes);
 

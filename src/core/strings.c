@@ -86,8 +86,7 @@ static int grow_entries(struct ap_strings *strings)
         return 0;
 
     size_t cap = strings->entry_cap ? strings->entry_cap * 2 : FIRST_ENTRIES;
-    struct entry **entries =
-        (struct entry **)reallocarray((void *)strings->entries, cap, sizeof(struct entry *));
+    struct entry **entries = (struct entry **)reallocarray((void *)strings->entries, cap, sizeof(struct entry *));
     if (!entries)
         return -ENOMEM;
     strings->entries = entries;

@@ -24,7 +24,7 @@ uint32_t ap_strings_id(struct ap_strings *strings, const char *str);
 /* Text of an id, owned by the table and stable until it is freed; "" for an id never handed out. */
 const char *ap_strings_get(const struct ap_strings *strings, uint32_t id);
 
-size_t ap_strings_count(const struct ap_strings *strings);   /* distinct strings, "" included */
+size_t ap_strings_count(const struct ap_strings *strings);     /* distinct strings, "" included */
 uint64_t ap_strings_refused(const struct ap_strings *strings); /* adds turned away by the bound */
 
 #endif

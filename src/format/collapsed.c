@@ -60,16 +60,14 @@ static int label_of(struct lines *lines, const char *name, const char *suffix, u
         name += len;
     }
     ap_buf_str(label, suffix);
-    return label->error != 0 ? label->error
-                             : ap_strings_add(lines->labels, label->data, label->len, ret_label);
+    return label->error != 0 ? label->error : ap_strings_add(lines->labels, label->data, label->len, ret_label);
 }
 
 static int append_node(struct lines *lines, uint32_t parent, uint32_t label)
 {
     if (lines->node_cnt == lines->node_cap) {
         uint64_t want = lines->node_cap == 0 ? 256 : (uint64_t)lines->node_cap * 2;
-        struct line_node *nodes =
-            want > UINT32_MAX ? NULL : reallocarray(lines->nodes, want, sizeof(*lines->nodes));
+        struct line_node *nodes = want > UINT32_MAX ? NULL : reallocarray(lines->nodes, want, sizeof(*lines->nodes));
 
         if (nodes == NULL)
             return -ENOMEM;
@@ -142,8 +140,7 @@ static void write_lines(const struct lines *lines, uint8_t kind, struct ap_out *
 
     for (uint32_t i = 1; i < lines->node_cnt && ap_out_error(out) == 0; i++) {
         const struct line_node *node = &lines->nodes[i];
-        uint64_t weight =
-            kind == AP_KIND_CPU ? node->count : node->value / 1000 + (node->value % 1000 >= 500);
+        uint64_t weight = kind == AP_KIND_CPU ? node->count : node->value / 1000 + (node->value % 1000 >= 500);
         unsigned cnt = 0;
 
         if (node->count == 0 && (kind == AP_KIND_CPU || node->value == 0))

@@ -29,11 +29,10 @@ int ap_format_from_path(const char *path, enum ap_format *ret_format, struct ap_
             return 0;
         }
     }
-    return ap_error_set(
-        err, -EINVAL,
-        "cannot tell the format of output file \"%s\": its name must end in .svg (flamegraph), "
-        ".json, .collapsed, .pb.gz (pprof) or .txt (table)",
-        path);
+    return ap_error_set(err, -EINVAL,
+                        "cannot tell the format of output file \"%s\": its name must end in .svg (flamegraph), "
+                        ".json, .collapsed, .pb.gz (pprof) or .txt (table)",
+                        path);
 }
 
 static int write_svg(const struct ap_capture *capture, const struct ap_profile *profile, struct ap_out *out)

@@ -68,8 +68,8 @@ static void open_node(const struct ap_profile *profile, const struct ap_tree_nod
     }
     if (node->line != 0)
         ap_out_printf(out, ",\"line\":%" PRIu32, node->line);
-    ap_out_printf(out, ",\"value\":%" PRIu64 ",\"self\":%" PRIu64 ",\"samples\":%" PRIu64, node->value,
-                  node->self, node->count);
+    ap_out_printf(out, ",\"value\":%" PRIu64 ",\"self\":%" PRIu64 ",\"samples\":%" PRIu64, node->value, node->self,
+                  node->count);
     if (node->inlined)
         ap_out_str(out, ",\"inlined\":true");
     ap_out_str(out, ",\"children\":[");

@@ -32,8 +32,8 @@ static inline size_t ap_utf8_next(const char *s, uint32_t *ret_cp)
  * separators, marks that reorder text, and bytes that are not UTF-8. */
 static inline bool ap_utf8_is_unsafe(uint32_t cp)
 {
-    return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x2028 || cp == 0x2029 ||
-           (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069) || cp == AP_UTF8_BAD;
+    return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x2028 || cp == 0x2029 || (cp >= 0x202a && cp <= 0x202e) ||
+           (cp >= 0x2066 && cp <= 0x2069) || cp == AP_UTF8_BAD;
 }
 
 /* What stands where a function or thread has no name at all. */

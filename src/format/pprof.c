@@ -341,8 +341,7 @@ static uint64_t location_id(struct writer *w, uint32_t first, uint32_t cnt)
     while ((i = ap_table_next(&w->location_index, hash, &pos)) != AP_TABLE_NONE) {
         const struct location_row *row = &w->locations[i];
 
-        if (row->cnt == cnt &&
-            memcmp(&w->profile->stack_frames[row->first], frames, cnt * sizeof(*frames)) == 0)
+        if (row->cnt == cnt && memcmp(&w->profile->stack_frames[row->first], frames, cnt * sizeof(*frames)) == 0)
             return (uint64_t)i + FIRST_ID;
     }
     void *rows = grow(w->locations, w->location_cnt, &w->location_cap, sizeof(*w->locations));

@@ -64,10 +64,8 @@ struct svg_writer {
 };
 
 /* By enum ap_frame_kind. Checked for colour blindness and, over all shades, for a label contrast of 4.6:1. */
-static const uint32_t palette_light[SVG_CODE_KINDS] = {0x8D9094, 0xD68E4E, 0x5884DC,
-                                                       0xA7F1D7, 0xFBEA83, 0xEBA7EB};
-static const uint32_t palette_dark[SVG_CODE_KINDS] = {0xAFB4BC, 0xE7B679, 0x679AF4,
-                                                      0x009E6C, 0x9CA046, 0xCF76B9};
+static const uint32_t palette_light[SVG_CODE_KINDS] = {0x8D9094, 0xD68E4E, 0x5884DC, 0xA7F1D7, 0xFBEA83, 0xEBA7EB};
+static const uint32_t palette_dark[SVG_CODE_KINDS] = {0xAFB4BC, 0xE7B679, 0x679AF4, 0x009E6C, 0x9CA046, 0xCF76B9};
 
 static const char *const kind_labels[8] = {"unresolved",  "native", "kernel", "jit",
                                            "interpreted", "gpu",    "thread", "truncated"};
@@ -398,12 +396,11 @@ static void svg_style(struct svg_writer *w)
     svg_palette(w, palette_dark, ".ap:not([data-theme=light]) ");
     ap_out_str(w->out, "}\n");
     svg_palette(w, palette_dark, ".ap[data-theme=dark] ");
-    ap_out_str(w->out,
-               "]]></style>\n"
-               "<defs><pattern id=\"ap-hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" "
-               "patternTransform=\"rotate(45)\"><rect class=\"hatch-a\" width=\"6\" height=\"6\" "
-               "fill=\"#eceef1\"/><rect class=\"hatch-b\" width=\"2.5\" height=\"6\" fill=\"#b9bec6\"/>"
-               "</pattern></defs>\n");
+    ap_out_str(w->out, "]]></style>\n"
+                       "<defs><pattern id=\"ap-hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" "
+                       "patternTransform=\"rotate(45)\"><rect class=\"hatch-a\" width=\"6\" height=\"6\" "
+                       "fill=\"#eceef1\"/><rect class=\"hatch-b\" width=\"2.5\" height=\"6\" fill=\"#b9bec6\"/>"
+                       "</pattern></defs>\n");
 }
 
 /* Class names that colour a node: kind and shade, or the neutral ones. */
@@ -414,8 +411,7 @@ static void svg_class(struct svg_writer *w, const struct ap_tree_node *node)
     else if (node->kind == AP_FRAME_PROCESS || node->kind == AP_FRAME_MARK)
         ap_out_str(w->out, node->kind == AP_FRAME_MARK ? "km" : "kp");
     else
-        ap_out_printf(w->out, "k%us%u", node->kind < SVG_CODE_KINDS ? node->kind : 0,
-                      module_shade(w, node->module));
+        ap_out_printf(w->out, "k%us%u", node->kind < SVG_CODE_KINDS ? node->kind : 0, module_shade(w, node->module));
     if (node->inlined)
         ap_out_str(w->out, " inl");
 }
@@ -442,9 +438,8 @@ static const char *title_text(uint8_t kind)
 
 static void svg_line_open(struct svg_writer *w, const char *id, const char *cls, int y)
 {
-    ap_out_printf(w->out, "<text id=\"%s\" class=\"%s\" x=\"%d\" y=\"%d\" font-size=\"%d\" fill=\"%s\">", id,
-                  cls, SVG_MARGIN, y, strcmp(cls, "st-title") ? 12 : 16,
-                  strcmp(cls, "st-muted") ? "#1a1d21" : "#5a616b");
+    ap_out_printf(w->out, "<text id=\"%s\" class=\"%s\" x=\"%d\" y=\"%d\" font-size=\"%d\" fill=\"%s\">", id, cls,
+                  SVG_MARGIN, y, strcmp(cls, "st-title") ? 12 : 16, strcmp(cls, "st-muted") ? "#1a1d21" : "#5a616b");
 }
 
 static void svg_subtitle(struct svg_writer *w)
@@ -467,8 +462,7 @@ static void svg_subtitle(struct svg_writer *w)
     if (agent->frequency && w->profile->kind == AP_KIND_CPU) {
         ap_out_printf(w->out, "%" PRIu64 " Hz", agent->frequency);
         if (agent->cpus_online)
-            ap_out_printf(w->out, " on %" PRIu32 " CPU%s", agent->cpus_online,
-                          agent->cpus_online == 1 ? "" : "s");
+            ap_out_printf(w->out, " on %" PRIu32 " CPU%s", agent->cpus_online, agent->cpus_online == 1 ? "" : "s");
         if (agent->event[0]) {
             ap_out_str(w->out, " (");
             svg_text(w, agent->event, 32);
@@ -507,9 +501,8 @@ static void svg_account(struct svg_writer *w)
 
     svg_line_open(w, "ap-account", "st-text", 70);
     if (w->profile->kind == AP_KIND_CPU && (capture->expected || known || !w->tree->nodes[0].count)) {
-        ap_out_printf(w->out, "Samples: expected %s = delivered %s + lost %s",
-                      count_text(a, capture->expected), count_text(b, capture->delivered),
-                      count_text(c, lost));
+        ap_out_printf(w->out, "Samples: expected %s = delivered %s + lost %s", count_text(a, capture->expected),
+                      count_text(b, capture->delivered), count_text(c, lost));
         if (lost) {
             ap_out_str(w->out, " (");
             ap_out_xml_str(w->out, percent_text(a, lost, capture->expected));
@@ -517,12 +510,11 @@ static void svg_account(struct svg_writer *w)
         }
         svg_reasons(w, true, " — ");
         if (known != capture->expected)
-            ap_out_printf(w->out, " · the account is off by %s",
-                          count_text(a, known > capture->expected ? known - capture->expected
-                                                                  : capture->expected - known));
+            ap_out_printf(
+                w->out, " · the account is off by %s",
+                count_text(a, known > capture->expected ? known - capture->expected : capture->expected - known));
     } else {
-        ap_out_printf(w->out, "%s: %s",
-                      w->profile->kind == AP_KIND_CPU ? "Samples, expected number unknown" : "Events",
+        ap_out_printf(w->out, "%s: %s", w->profile->kind == AP_KIND_CPU ? "Samples, expected number unknown" : "Events",
                       count_text(a, w->tree->nodes[0].count));
         svg_reasons(w, true, " · lost in this capture: ");
     }
@@ -617,13 +609,12 @@ static void svg_legend(struct svg_writer *w)
         x += 40 + 6.4 * (double)(strlen(kind_labels[kind]) + (code ? strlen(share) + 1 : 0));
     }
     if (w->has_inlined)
-        ap_out_printf(
-            w->out,
-            "<rect class=\"inl-key\" x=\"%.1f\" y=\"101.5\" width=\"11\" height=\"11\" rx=\"2\" "
-            "fill=\"none\" "
-            "stroke=\"#5a616b\" stroke-dasharray=\"3 2\"/><text class=\"st-muted\" x=\"%.0f\" y=\"111\">"
-            "inlined</text>\n",
-            x + 0.5, x + 17);
+        ap_out_printf(w->out,
+                      "<rect class=\"inl-key\" x=\"%.1f\" y=\"101.5\" width=\"11\" height=\"11\" rx=\"2\" "
+                      "fill=\"none\" "
+                      "stroke=\"#5a616b\" stroke-dasharray=\"3 2\"/><text class=\"st-muted\" x=\"%.0f\" y=\"111\">"
+                      "inlined</text>\n",
+                      x + 0.5, x + 17);
     ap_out_str(w->out, "</g>\n");
 }
 
@@ -707,9 +698,8 @@ static void svg_slivers(struct svg_writer *w, unsigned kind)
 
 static void svg_chart(struct svg_writer *w)
 {
-    ap_out_str(w->out,
-               "<g class=\"mono\" font-family=\"'JetBrains Mono',ui-monospace,Menlo,Consolas,'DejaVu Sans "
-               "Mono',monospace\" font-size=\"12\" fill=\"#0b0d10\">\n");
+    ap_out_str(w->out, "<g class=\"mono\" font-family=\"'JetBrains Mono',ui-monospace,Menlo,Consolas,'DejaVu Sans "
+                       "Mono',monospace\" font-size=\"12\" fill=\"#0b0d10\">\n");
     for (uint32_t i = 0;;) {
         double width = node_px(w, i);
 
@@ -745,24 +735,21 @@ static void svg_no_samples(struct svg_writer *w)
 {
     int y = SVG_CHART_TOP + 60;
 
-    ap_out_printf(
-        w->out,
-        "<g text-anchor=\"middle\"><rect class=\"empty\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"124\" "
-        "rx=\"6\" fill=\"none\" stroke=\"#c9ced6\" stroke-dasharray=\"6 4\"/>"
-        "<text id=\"ap-empty\" class=\"st-title\" x=\"%d\" y=\"%d\" font-size=\"16\" fill=\"#1a1d21\">"
-        "No samples</text><text id=\"ap-empty-why\" class=\"st-muted\" x=\"%d\" y=\"%d\" font-size=\"12\" "
-        "fill=\"#5a616b\">",
-        SVG_MARGIN, SVG_CHART_TOP, SVG_CHART, SVG_WIDTH / 2, y, SVG_WIDTH / 2, y + 24);
+    ap_out_printf(w->out,
+                  "<g text-anchor=\"middle\"><rect class=\"empty\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"124\" "
+                  "rx=\"6\" fill=\"none\" stroke=\"#c9ced6\" stroke-dasharray=\"6 4\"/>"
+                  "<text id=\"ap-empty\" class=\"st-title\" x=\"%d\" y=\"%d\" font-size=\"16\" fill=\"#1a1d21\">"
+                  "No samples</text><text id=\"ap-empty-why\" class=\"st-muted\" x=\"%d\" y=\"%d\" font-size=\"12\" "
+                  "fill=\"#5a616b\">",
+                  SVG_MARGIN, SVG_CHART_TOP, SVG_CHART, SVG_WIDTH / 2, y, SVG_WIDTH / 2, y + 24);
     if (w->profile->kind != AP_KIND_CPU)
-        ap_out_str(w->out,
-                   "Nothing that was measured lasted long enough to be recorded. Try a longer capture or a "
-                   "lower threshold.");
+        ap_out_str(w->out, "Nothing that was measured lasted long enough to be recorded. Try a longer capture or a "
+                           "lower threshold.");
     else if (ap_capture_lost(w->capture))
         ap_out_str(w->out, "Every sample that was expected got lost: see the account above.");
     else
-        ap_out_str(w->out,
-                   "Nothing ran on a CPU in this capture, or the filters left everything out. Try a longer "
-                   "capture or fewer filters.");
+        ap_out_str(w->out, "Nothing ran on a CPU in this capture, or the filters left everything out. Try a longer "
+                           "capture or fewer filters.");
     ap_out_str(w->out, "</text></g>\n");
 }
 
@@ -771,8 +758,7 @@ static void svg_no_samples(struct svg_writer *w)
 static void svg_losses(struct svg_writer *w)
 {
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
-        ap_out_printf(w->out, "%s\"%s\":%" PRIu64, i ? "," : "\"losses\":{", ap_loss_name(i),
-                      w->capture->losses[i]);
+        ap_out_printf(w->out, "%s\"%s\":%" PRIu64, i ? "," : "\"losses\":{", ap_loss_name(i), w->capture->losses[i]);
     ap_out_char(w->out, '}');
 }
 
@@ -790,9 +776,8 @@ static void svg_metadata(struct svg_writer *w)
     const struct ap_tree_node *root = &w->tree->nodes[0];
 
     ap_out_printf(w->out,
-                  "<metadata id=\"ap-meta\">{\"schema\":1,\"total_samples\":%" PRIu64
-                  ",\"total_value\":%" PRIu64 ",\"unit\":\"ns\",\"expected\":%" PRIu64
-                  ",\"delivered\":%" PRIu64 ",\"lost\":%" PRIu64 ",",
+                  "<metadata id=\"ap-meta\">{\"schema\":1,\"total_samples\":%" PRIu64 ",\"total_value\":%" PRIu64
+                  ",\"unit\":\"ns\",\"expected\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"lost\":%" PRIu64 ",",
                   root->count, root->value, capture->expected, capture->delivered, ap_capture_lost(capture));
     svg_losses(w);
     ap_out_printf(w->out,
@@ -865,10 +850,9 @@ static void svg_info(struct svg_writer *w, bool constant)
     for (uint32_t i = 0; i < w->frame_cnt; i++) {
         const struct svg_frame *f = &w->frames[i];
 
-        ap_out_printf(w->out,
-                      "%s[%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%u]",
-                      i ? "," : "", string_index(w, f->name), string_index(w, f->module),
-                      string_index(w, f->file), f->line, f->kind, f->inlined, module_shade(w, f->module));
+        ap_out_printf(w->out, "%s[%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%u]",
+                      i ? "," : "", string_index(w, f->name), string_index(w, f->module), string_index(w, f->file),
+                      f->line, f->kind, f->inlined, module_shade(w, f->module));
     }
     ap_out_str(w->out, "]}</script>\n");
 }
@@ -909,8 +893,7 @@ static void svg_data(struct svg_writer *w)
         const struct ap_tree_node *node = &w->tree->nodes[i];
         uint64_t value;
 
-        constant =
-            !__builtin_mul_overflow(node->self_count, w->profile->period_ns, &value) && value == node->self;
+        constant = !__builtin_mul_overflow(node->self_count, w->profile->period_ns, &value) && value == node->self;
     }
     svg_info(w, constant);
     svg_column(w, SVG_COLUMN_DEPTH, "ap-depth");
@@ -926,14 +909,13 @@ static void svg_head(struct svg_writer *w, int height)
 {
     char num[AP_FORMAT_SZ];
 
-    ap_out_printf(
-        w->out,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"ap\" width=\"%d\" height=\"%d\" "
-        "viewBox=\"0 0 %d %d\" role=\"group\" aria-labelledby=\"ap-name\" aria-describedby=\"ap-desc\" "
-        "font-family=\"Inter,system-ui,'Segoe UI',Roboto,'Helvetica Neue','DejaVu Sans',sans-serif\">\n"
-        "<title id=\"ap-name\">%s flamegraph",
-        SVG_WIDTH, height, SVG_WIDTH, height, title_text(w->profile->kind));
+    ap_out_printf(w->out,
+                  "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+                  "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"ap\" width=\"%d\" height=\"%d\" "
+                  "viewBox=\"0 0 %d %d\" role=\"group\" aria-labelledby=\"ap-name\" aria-describedby=\"ap-desc\" "
+                  "font-family=\"Inter,system-ui,'Segoe UI',Roboto,'Helvetica Neue','DejaVu Sans',sans-serif\">\n"
+                  "<title id=\"ap-name\">%s flamegraph",
+                  SVG_WIDTH, height, SVG_WIDTH, height, title_text(w->profile->kind));
     if (w->capture->agent.host[0]) {
         ap_out_str(w->out, " — ");
         svg_text(w, w->capture->agent.host, 64);
@@ -946,9 +928,7 @@ static void svg_head(struct svg_writer *w, int height)
 
 static void svg_picture(struct svg_writer *w, int height)
 {
-    ap_out_str(
-        w->out,
-        "<g id=\"ap-static\">\n<rect class=\"bg\" width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n");
+    ap_out_str(w->out, "<g id=\"ap-static\">\n<rect class=\"bg\" width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n");
     svg_line_open(w, "ap-title", "st-title", 28);
     ap_out_printf(w->out, "%s</text>\n", title_text(w->profile->kind));
     svg_subtitle(w);

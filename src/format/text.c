@@ -123,8 +123,8 @@ static const char *kind_title(uint8_t kind)
     }
 }
 
-static void write_heading(const struct ap_capture *capture, const struct ap_profile *profile,
-                          const struct style *style, struct ap_out *out)
+static void write_heading(const struct ap_capture *capture, const struct ap_profile *profile, const struct style *style,
+                          struct ap_out *out)
 {
     const struct ap_agent_info *agent = &capture->agent;
     time_t seconds = (time_t)(profile->start_ns / AP_NS_PER_SEC);
@@ -140,8 +140,7 @@ static void write_heading(const struct ap_capture *capture, const struct ap_prof
     if (profile->kind == AP_KIND_CPU && agent->frequency != 0) {
         ap_out_printf(out, "%" PRIu64 " Hz", agent->frequency);
         if (agent->cpus_online != 0)
-            ap_out_printf(out, " x %" PRIu32 " CPU%s", agent->cpus_online,
-                          agent->cpus_online == 1 ? "" : "s");
+            ap_out_printf(out, " x %" PRIu32 " CPU%s", agent->cpus_online, agent->cpus_online == 1 ? "" : "s");
         if (agent->event[0] != '\0') {
             ap_out_str(out, " (");
             write_name(out, agent->event, SIZE_MAX, 0);
@@ -190,8 +189,7 @@ static void write_amount(const struct table *table, uint64_t value, uint64_t cou
         snprintf(text, sizeof(text), "%" PRIu64, amount);
     else
         ap_format_duration(text, amount);
-    ap_out_printf(out, "%10s %s%6.2f%%%s  ", text, strong, percent,
-                  strong[0] != '\0' ? table->style->reset : "");
+    ap_out_printf(out, "%10s %s%6.2f%%%s  ", text, strong, percent, strong[0] != '\0' ? table->style->reset : "");
 }
 
 static const char *row_name(const struct ap_profile *profile, const struct ap_top_row *row)
@@ -214,8 +212,7 @@ static void write_row(const struct table *table, const struct ap_top_row *row, s
 }
 
 /* Names the colours, those that the table used. */
-static void write_legend(const struct ap_top *top, uint32_t rows, const struct style *style,
-                         struct ap_out *out)
+static void write_legend(const struct ap_top *top, uint32_t rows, const struct style *style, struct ap_out *out)
 {
     bool used[AP_FRAME_MARK + 1] = {false};
 
@@ -225,8 +222,8 @@ static void write_legend(const struct ap_top *top, uint32_t rows, const struct s
     ap_out_str(out, "\n          ");
     for (unsigned kind = 0; kind < AP_FRAME_PROCESS; kind++)
         if (used[kind])
-            ap_out_printf(out, "%s  %s%s", kind_colour(style, (uint8_t)kind),
-                          ap_frame_kind_name((uint8_t)kind), style->reset);
+            ap_out_printf(out, "%s  %s%s", kind_colour(style, (uint8_t)kind), ap_frame_kind_name((uint8_t)kind),
+                          style->reset);
     ap_out_char(out, '\n');
 }
 
@@ -263,8 +260,8 @@ static void write_table(const struct ap_profile *profile, const struct ap_top *t
         write_legend(top, rows, style, out);
 }
 
-int ap_text_write(const struct ap_capture *capture, const struct ap_profile *profile, unsigned rows,
-                  bool colour, struct ap_out *out)
+int ap_text_write(const struct ap_capture *capture, const struct ap_profile *profile, unsigned rows, bool colour,
+                  struct ap_out *out)
 {
     struct style style = style_of(colour);
     struct ap_top *top = ap_top_new(profile);
@@ -300,8 +297,7 @@ static void write_samples(const struct ap_capture *capture, const struct style *
 {
     uint64_t lost = ap_capture_lost(capture), accounted = capture->delivered + lost;
 
-    ap_out_printf(out,
-                  "%sSamples%s   expected %" PRIu64 " = %sdelivered %" PRIu64 "%s + %slost %" PRIu64 "%s",
+    ap_out_printf(out, "%sSamples%s   expected %" PRIu64 " = %sdelivered %" PRIu64 "%s + %slost %" PRIu64 "%s",
                   style->bold, style->reset, capture->expected, style->good, capture->delivered, style->reset,
                   lost == 0 ? style->good : style->bad, lost, style->reset);
     if (lost != 0)
@@ -310,16 +306,14 @@ static void write_samples(const struct ap_capture *capture, const struct style *
     write_losses(capture, style, out);
     /* The rule is that the sum holds; where it does not, the reader must know. */
     if (accounted != capture->expected)
-        ap_out_printf(
-            out, "%s%14" PRIu64 "  %s%s  please report this: the account does not add up\n", style->bad,
-            accounted > capture->expected ? accounted - capture->expected : capture->expected - accounted,
-            accounted > capture->expected ? "too many" : "missing", style->reset);
+        ap_out_printf(out, "%s%14" PRIu64 "  %s%s  please report this: the account does not add up\n", style->bad,
+                      accounted > capture->expected ? accounted - capture->expected : capture->expected - accounted,
+                      accounted > capture->expected ? "too many" : "missing", style->reset);
     if (capture->idle != 0)
-        ap_out_printf(out, "%s%14" PRIu64 "  ticks found the CPU idle: not expected%s\n", style->dim,
-                      capture->idle, style->reset);
+        ap_out_printf(out, "%s%14" PRIu64 "  ticks found the CPU idle: not expected%s\n", style->dim, capture->idle,
+                      style->reset);
     if (capture->out_of_scope != 0)
-        ap_out_printf(out,
-                      "%s%14" PRIu64 "  ticks met what --pid, --cgroup or --comm exclude: not expected%s\n",
+        ap_out_printf(out, "%s%14" PRIu64 "  ticks met what --pid, --cgroup or --comm exclude: not expected%s\n",
                       style->dim, capture->out_of_scope, style->reset);
 }
 
@@ -349,16 +343,16 @@ static void write_unresolved_rows(const struct ap_capture *capture, unsigned row
 
         for (unsigned i = rows; i < capture->unresolved_cnt; i++)
             rest += capture->unresolved[i].samples;
-        ap_out_printf(out, "%s%14" PRIu64 "  in %u more rows%s\n", style->dim, rest,
-                      capture->unresolved_cnt - rows, style->reset);
+        ap_out_printf(out, "%s%14" PRIu64 "  in %u more rows%s\n", style->dim, rest, capture->unresolved_cnt - rows,
+                      style->reset);
     }
     /* One line of advice for each reason, however many modules share it. */
     for (unsigned i = 0; i < rows; i++) {
         uint8_t reason = capture->unresolved[i].reason;
 
         if (!helped[reason])
-            ap_out_printf(out, "          %s%s%s: %s\n", style->bold, ap_unresolved_name(reason),
-                          style->reset, ap_unresolved_help(reason));
+            ap_out_printf(out, "          %s%s%s: %s\n", style->bold, ap_unresolved_name(reason), style->reset,
+                          ap_unresolved_help(reason));
         helped[reason] = true;
     }
 }
@@ -371,8 +365,8 @@ static void write_names(const struct ap_capture *capture, const struct style *st
         return;
     ap_out_printf(out, "%sNames%s     ", style->bold, style->reset);
     if (capture->frames_unresolved == 0)
-        ap_out_printf(out, "%sall %" PRIu64 " frames%s have a function name\n", style->good,
-                      capture->frames_total, style->reset);
+        ap_out_printf(out, "%sall %" PRIu64 " frames%s have a function name\n", style->good, capture->frames_total,
+                      style->reset);
     else
         ap_out_printf(out, "%" PRIu64 " of %" PRIu64 " frames (%.1f%%) have no function name\n",
                       capture->frames_unresolved, capture->frames_total,
@@ -397,8 +391,8 @@ static void write_cost(const struct ap_capture *capture, const struct style *sty
     ap_out_printf(out, "%s peak memory, ", ap_format_size(text, agent->rss_peak_bytes));
     ap_out_printf(out, "%s of BPF memory", ap_format_size(text, agent->bpf_memory_bytes));
     if (agent->bpf_run_ns != 0 && agent->bpf_run_cnt != 0)
-        ap_out_printf(out, ", %" PRIu64 " ns per BPF run (%" PRIu64 " runs)",
-                      agent->bpf_run_ns / agent->bpf_run_cnt, agent->bpf_run_cnt);
+        ap_out_printf(out, ", %" PRIu64 " ns per BPF run (%" PRIu64 " runs)", agent->bpf_run_ns / agent->bpf_run_cnt,
+                      agent->bpf_run_cnt);
     ap_out_char(out, '\n');
 }
 

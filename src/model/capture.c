@@ -14,18 +14,16 @@ static const struct words *loss_words(unsigned reason)
 {
     static const struct words table[AP_LOSS_REASON_CNT] = {
         [AP_LOSS_RING_FULL] = {"ring_full", "the agent fell behind: lower --frequency or give it more CPU"},
-        [AP_LOSS_MISSED] =
-            {"missed", "the kernel skipped sampling ticks (throttled, or host paused): lower --frequency"},
+        [AP_LOSS_MISSED] = {"missed",
+                            "the kernel skipped sampling ticks (throttled, or host paused): lower --frequency"},
         [AP_LOSS_NO_STACK] = {"no_stack", "no stack could be read: delivered as \"[no stack]\", not missing"},
-        [AP_LOSS_TABLE_FULL] = {"table_full",
-                                "a bound of the profile was reached: capture for a shorter time, "
-                                "or narrow it with --pid"},
+        [AP_LOSS_TABLE_FULL] = {"table_full", "a bound of the profile was reached: capture for a shorter time, "
+                                              "or narrow it with --pid"},
         [AP_LOSS_BAD_RECORD] = {"bad_record", "a record from the kernel was malformed: please report it"},
-        [AP_LOSS_SIDEBAND] = {"sideband",
-                              "exec, mmap or exit events were lost: new processes may lack names; no "
-                              "sample is missing"},
-        [AP_LOSS_NO_SCRATCH] =
-            {"no_scratch", "samplers were nested on one CPU: harmless when rare, else lower --frequency"},
+        [AP_LOSS_SIDEBAND] = {"sideband", "exec, mmap or exit events were lost: new processes may lack names; no "
+                                          "sample is missing"},
+        [AP_LOSS_NO_SCRATCH] = {"no_scratch",
+                                "samplers were nested on one CPU: harmless when rare, else lower --frequency"},
     };
 
     return reason < AP_LOSS_REASON_CNT ? &table[reason] : NULL;
@@ -56,18 +54,16 @@ static const struct words *unresolved_words(unsigned reason)
         [AP_UNRESOLVED_NONE] = {"none", "rows beyond the bound of the diagnosis, of several reasons"},
         [AP_UNRESOLVED_STRIPPED] = {"stripped", "no symbols in the file: install its debug symbols package "
                                                 "(-dbgsym, -debuginfo), or build with -g and do not strip"},
-        [AP_UNRESOLVED_FILE_GONE] = {"file_gone",
-                                     "the file was deleted or replaced while it ran: restart the "
-                                     "process after upgrades, or capture while it lives"},
+        [AP_UNRESOLVED_FILE_GONE] = {"file_gone", "the file was deleted or replaced while it ran: restart the "
+                                                  "process after upgrades, or capture while it lives"},
         [AP_UNRESOLVED_PERMISSION] = {"permission", "the agent may not open the file: run it as root or with "
                                                     "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"},
         [AP_UNRESOLVED_KPTR] = {"kptr", "kernel addresses are hidden: run sysctl kernel.kptr_restrict=0, or "
                                         "give the agent CAP_SYSLOG"},
         [AP_UNRESOLVED_NO_MAPPING] = {"no_mapping", "the address is in no known mapping: usually a stack cut "
                                                     "short; build with -fno-omit-frame-pointer"},
-        [AP_UNRESOLVED_JIT] = {"jit",
-                               "compiled at run time without a perf map: run java with "
-                               "-XX:+DumpPerfMapAtExit, node with --perf-basic-prof, python with -X perf"},
+        [AP_UNRESOLVED_JIT] = {"jit", "compiled at run time without a perf map: run java with "
+                                      "-XX:+DumpPerfMapAtExit, node with --perf-basic-prof, python with -X perf"},
         [AP_UNRESOLVED_BAD_FILE] = {"bad_file", "not a valid ELF file, or its debug information is broken: "
                                                 "check it with readelf -S, then rebuild or reinstall it"},
         [AP_UNRESOLVED_PROCESS_GONE] = {"process_gone", "the process ended before the agent could look: "
@@ -76,9 +72,8 @@ static const struct words *unresolved_words(unsigned reason)
                                                   "agent in the host's (--pid=host, hostPID: true)"},
         [AP_UNRESOLVED_BUDGET] = {"budget", "a bound of the symbolizer (files, time, memory) was reached: "
                                             "narrow the capture with --pid, --cgroup or --comm"},
-        [AP_UNRESOLVED_KERNEL_SYMBOL] = {"kernel_symbol",
-                                         "no name in /proc/kallsyms: a module unloaded since, "
-                                         "or BPF code (sysctl net.core.bpf_jit_kallsyms=1)"},
+        [AP_UNRESOLVED_KERNEL_SYMBOL] = {"kernel_symbol", "no name in /proc/kallsyms: a module unloaded since, "
+                                                          "or BPF code (sysctl net.core.bpf_jit_kallsyms=1)"},
     };
 
     return reason < AP_UNRESOLVED_REASON_CNT ? &table[reason] : NULL;

@@ -9,13 +9,13 @@
 
 /* Why events that belong to the capture are not in it. Stored: values explicit, never reused. */
 enum ap_loss_reason {
-    AP_LOSS_RING_FULL = 0,   /* the ring buffer had no room: the agent was too slow */
-    AP_LOSS_MISSED = 1,      /* the kernel's sampling timer did not fire in time (throttled, or the host was paused) */
-    AP_LOSS_NO_STACK = 2,    /* sample without any frame: delivered as "[no stack]", so not a missing sample */
-    AP_LOSS_TABLE_FULL = 3,  /* a bound of the profile (stacks, strings, series) was reached */
-    AP_LOSS_BAD_RECORD = 4,  /* a record from the kernel failed validation */
-    AP_LOSS_SIDEBAND = 5,    /* process events lost: some frames may be unresolved; no samples are missing */
-    AP_LOSS_NO_SCRATCH = 6,  /* two samplers met on one CPU (nested interrupt) and the second had no buffer */
+    AP_LOSS_RING_FULL = 0,  /* the ring buffer had no room: the agent was too slow */
+    AP_LOSS_MISSED = 1,     /* the kernel's sampling timer did not fire in time (throttled, or the host was paused) */
+    AP_LOSS_NO_STACK = 2,   /* sample without any frame: delivered as "[no stack]", so not a missing sample */
+    AP_LOSS_TABLE_FULL = 3, /* a bound of the profile (stacks, strings, series) was reached */
+    AP_LOSS_BAD_RECORD = 4, /* a record from the kernel failed validation */
+    AP_LOSS_SIDEBAND = 5,   /* process events lost: some frames may be unresolved; no samples are missing */
+    AP_LOSS_NO_SCRATCH = 6, /* two samplers met on one CPU (nested interrupt) and the second had no buffer */
     AP_LOSS_REASON_CNT = 7,
 };
 
@@ -29,16 +29,16 @@ bool ap_loss_is_sample(unsigned reason);
 /* Why frames have no function name. Stored likewise. */
 enum ap_unresolved_reason {
     AP_UNRESOLVED_NONE = 0,
-    AP_UNRESOLVED_STRIPPED = 1,      /* the file has no symbols for this address */
-    AP_UNRESOLVED_FILE_GONE = 2,     /* the file could not be opened any more (deleted, or process and mount gone) */
-    AP_UNRESOLVED_PERMISSION = 3,    /* opening the file was refused */
-    AP_UNRESOLVED_KPTR = 4,          /* kernel addresses are hidden by kptr_restrict */
-    AP_UNRESOLVED_NO_MAPPING = 5,    /* no known mapping contains the address */
-    AP_UNRESOLVED_JIT = 6,           /* anonymous executable memory without a perf map entry */
-    AP_UNRESOLVED_BAD_FILE = 7,      /* not a valid ELF file, or the symbolizer failed on it */
-    AP_UNRESOLVED_PROCESS_GONE = 8,  /* the process ended before its mappings were known */
-    AP_UNRESOLVED_NAMESPACE = 9,     /* the process is not visible in the agent's pid namespace */
-    AP_UNRESOLVED_BUDGET = 10,       /* a bound of the symbolizer (open files, time, memory) was reached */
+    AP_UNRESOLVED_STRIPPED = 1,       /* the file has no symbols for this address */
+    AP_UNRESOLVED_FILE_GONE = 2,      /* the file could not be opened any more (deleted, or process and mount gone) */
+    AP_UNRESOLVED_PERMISSION = 3,     /* opening the file was refused */
+    AP_UNRESOLVED_KPTR = 4,           /* kernel addresses are hidden by kptr_restrict */
+    AP_UNRESOLVED_NO_MAPPING = 5,     /* no known mapping contains the address */
+    AP_UNRESOLVED_JIT = 6,            /* anonymous executable memory without a perf map entry */
+    AP_UNRESOLVED_BAD_FILE = 7,       /* not a valid ELF file, or the symbolizer failed on it */
+    AP_UNRESOLVED_PROCESS_GONE = 8,   /* the process ended before its mappings were known */
+    AP_UNRESOLVED_NAMESPACE = 9,      /* the process is not visible in the agent's pid namespace */
+    AP_UNRESOLVED_BUDGET = 10,        /* a bound of the symbolizer (open files, time, memory) was reached */
     AP_UNRESOLVED_KERNEL_SYMBOL = 11, /* kernel address that /proc/kallsyms does not name */
     AP_UNRESOLVED_REASON_CNT = 12,
 };
@@ -47,23 +47,23 @@ const char *ap_unresolved_name(unsigned reason); /* "stripped", "file_gone" ... 
 const char *ap_unresolved_help(unsigned reason); /* what to do about it, one line */
 
 struct ap_unresolved_row {
-    char *module;    /* owned: path, "[kernel]", "//anon" */
-    uint8_t reason;  /* enum ap_unresolved_reason */
-    uint64_t frames; /* distinct addresses */
+    char *module;     /* owned: path, "[kernel]", "//anon" */
+    uint8_t reason;   /* enum ap_unresolved_reason */
+    uint64_t frames;  /* distinct addresses */
     uint64_t samples; /* samples that contain at least one of them, counted once per frame occurrence */
 };
 
 struct ap_agent_info {
     char version[32], host[256], kernel[128], arch[16];
-    char event[32];              /* "cpu-clock" or "cycles" */
-    uint32_t cpus_online;        /* sampled CPUs */
-    uint64_t frequency;          /* samples per second and CPU asked for */
-    uint64_t cpu_ns;             /* CPU time of the agent while it recorded */
-    uint64_t other_cpu_ns;       /* CPU time before and after: loading programs, finding names */
-    uint64_t bpf_run_ns;         /* time inside its BPF programs, by the kernel's statistics; 0 = not measured */
-    uint64_t bpf_run_cnt;        /* program runs behind bpf_run_ns */
-    uint64_t rss_peak_bytes;     /* agent, peak */
-    uint64_t bpf_memory_bytes;   /* maps and programs */
+    char event[32];            /* "cpu-clock" or "cycles" */
+    uint32_t cpus_online;      /* sampled CPUs */
+    uint64_t frequency;        /* samples per second and CPU asked for */
+    uint64_t cpu_ns;           /* CPU time of the agent while it recorded */
+    uint64_t other_cpu_ns;     /* CPU time before and after: loading programs, finding names */
+    uint64_t bpf_run_ns;       /* time inside its BPF programs, by the kernel's statistics; 0 = not measured */
+    uint64_t bpf_run_cnt;      /* program runs behind bpf_run_ns */
+    uint64_t rss_peak_bytes;   /* agent, peak */
+    uint64_t bpf_memory_bytes; /* maps and programs */
 };
 
 #define AP_CAPTURE_PROFILES_MAX   8   /* one per event kind */

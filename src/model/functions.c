@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-static bool function_equal(const struct ap_profile *profile, const struct ap_frame *a,
-                           const struct ap_frame *b, bool by_inlined)
+static bool function_equal(const struct ap_profile *profile, const struct ap_frame *a, const struct ap_frame *b,
+                           bool by_inlined)
 {
     return a->function == b->function && a->kind == b->kind &&
            ap_functions_module(profile, a) == ap_functions_module(profile, b) &&

@@ -137,8 +137,7 @@ int ap_profile_add_mapping(struct ap_profile *profile, const struct ap_mapping *
 {
     struct ap_profile_index *index = profile->index;
     /* Packed by hand: padding inside the struct must not reach the hash. */
-    uint64_t key[8] = {mapping->path, mapping->build_id_len, mapping->start, mapping->limit,
-                       mapping->file_off};
+    uint64_t key[8] = {mapping->path, mapping->build_id_len, mapping->start, mapping->limit, mapping->file_off};
     size_t pos = SIZE_MAX;
     uint32_t i;
     int r;
@@ -147,7 +146,7 @@ int ap_profile_add_mapping(struct ap_profile *profile, const struct ap_mapping *
         return -EINVAL;
     memcpy(&key[5], mapping->build_id, mapping->build_id_len);
     uint64_t hash = XXH3_64bits(key, sizeof(key));
-    while ((i = ap_table_next(&index->mappings, hash, &pos)) != AP_TABLE_NONE) {
+    while ((i = ap_table_next(&index->mappings, hash, &pos)) < profile->mapping_cnt) {
         if (mapping_equal(&profile->mappings[i], mapping)) {
             *ret_index = i;
             return 0;
@@ -170,8 +169,8 @@ int ap_profile_add_mapping(struct ap_profile *profile, const struct ap_mapping *
 
 static bool frame_equal(const struct ap_frame *a, const struct ap_frame *b)
 {
-    return a->offset == b->offset && a->function == b->function && a->mapping == b->mapping &&
-           a->line == b->line && a->file == b->file && a->kind == b->kind && a->inlined == b->inlined;
+    return a->offset == b->offset && a->function == b->function && a->mapping == b->mapping && a->line == b->line &&
+           a->file == b->file && a->kind == b->kind && a->inlined == b->inlined;
 }
 
 int ap_profile_add_frame(struct ap_profile *profile, const struct ap_frame *frame, uint32_t *ret_index)
@@ -187,14 +186,14 @@ int ap_profile_add_frame(struct ap_profile *profile, const struct ap_frame *fram
     if (!is_string(profile, frame->function) || !is_string(profile, frame->file) ||
         frame->mapping >= profile->mapping_cnt)
         return -EINVAL;
-    while ((i = ap_table_next(&index->frames, hash, &pos)) != AP_TABLE_NONE) {
+    while ((i = ap_table_next(&index->frames, hash, &pos)) < profile->frame_cnt) {
         if (frame_equal(&profile->frames[i], frame)) {
             *ret_index = i;
             return 0;
         }
     }
-    void *rows = grow(profile->frames, &index->frame_cap, (uint64_t)profile->frame_cnt + 1,
-                      AP_PROFILE_FRAMES_MAX, sizeof(*profile->frames), &r);
+    void *rows = grow(profile->frames, &index->frame_cap, (uint64_t)profile->frame_cnt + 1, AP_PROFILE_FRAMES_MAX,
+                      sizeof(*profile->frames), &r);
     if (rows == NULL)
         return r;
     profile->frames = rows;
@@ -224,7 +223,7 @@ int ap_profile_add_stack(struct ap_profile *profile, const uint32_t *frames, uin
     /* A frame's index stands for its kind, build id, offset and name, so equal indices are equal stacks. */
     XXH128_hash_t wide = XXH3_128bits_withSeed(frames, cnt * sizeof(*frames), truncated);
     uint64_t hash = wide.low64 ^ wide.high64;
-    while ((i = ap_table_next(&index->stacks, hash, &pos)) != AP_TABLE_NONE) {
+    while ((i = ap_table_next(&index->stacks, hash, &pos)) < profile->stack_cnt) {
         const struct ap_stack *stack = &profile->stacks[i];
 
         if (stack->frame_cnt == cnt && stack->truncated == truncated &&
@@ -233,14 +232,13 @@ int ap_profile_add_stack(struct ap_profile *profile, const uint32_t *frames, uin
             return 0;
         }
     }
-    void *pool =
-        grow(profile->stack_frames, &index->stack_frame_cap, (uint64_t)profile->stack_frame_cnt + cnt,
-             AP_PROFILE_STACK_FRAMES_MAX, sizeof(*profile->stack_frames), &r);
+    void *pool = grow(profile->stack_frames, &index->stack_frame_cap, (uint64_t)profile->stack_frame_cnt + cnt,
+                      AP_PROFILE_STACK_FRAMES_MAX, sizeof(*profile->stack_frames), &r);
     if (pool == NULL)
         return r;
     profile->stack_frames = pool;
-    void *rows = grow(profile->stacks, &index->stack_cap, (uint64_t)profile->stack_cnt + 1,
-                      AP_PROFILE_STACKS_MAX, sizeof(*profile->stacks), &r);
+    void *rows = grow(profile->stacks, &index->stack_cap, (uint64_t)profile->stack_cnt + 1, AP_PROFILE_STACKS_MAX,
+                      sizeof(*profile->stacks), &r);
     if (rows == NULL)
         return r;
     profile->stacks = rows;
@@ -248,8 +246,7 @@ int ap_profile_add_stack(struct ap_profile *profile, const uint32_t *frames, uin
     if (r != 0)
         return r;
     i = profile->stack_cnt++;
-    profile->stacks[i] =
-        (struct ap_stack){.first = profile->stack_frame_cnt, .frame_cnt = cnt, .truncated = truncated};
+    profile->stacks[i] = (struct ap_stack){.first = profile->stack_frame_cnt, .frame_cnt = cnt, .truncated = truncated};
     memcpy(&profile->stack_frames[profile->stack_frame_cnt], frames, cnt * sizeof(*frames));
     profile->stack_frame_cnt += cnt;
     ap_table_put(&index->stacks, hash, i);
@@ -267,10 +264,9 @@ int ap_profile_add_series(struct ap_profile *profile, const struct ap_series *se
     uint32_t i;
     int r;
 
-    if (!is_string(profile, series->comm) || !is_string(profile, series->exe) ||
-        !is_string(profile, series->container))
+    if (!is_string(profile, series->comm) || !is_string(profile, series->exe) || !is_string(profile, series->container))
         return -EINVAL;
-    while ((i = ap_table_next(&index->series, hash, &pos)) != AP_TABLE_NONE) {
+    while ((i = ap_table_next(&index->series, hash, &pos)) < profile->series_cnt) {
         const struct ap_series *row = &profile->series[i];
 
         if (row->pid == series->pid && row->comm == series->comm && row->exe == series->exe &&
@@ -279,8 +275,8 @@ int ap_profile_add_series(struct ap_profile *profile, const struct ap_series *se
             return 0;
         }
     }
-    void *rows = grow(profile->series, &index->series_cap, (uint64_t)profile->series_cnt + 1,
-                      AP_PROFILE_SERIES_MAX, sizeof(*profile->series), &r);
+    void *rows = grow(profile->series, &index->series_cap, (uint64_t)profile->series_cnt + 1, AP_PROFILE_SERIES_MAX,
+                      sizeof(*profile->series), &r);
     if (rows == NULL)
         return r;
     profile->series = rows;
@@ -303,14 +299,14 @@ static int sample_row(struct ap_profile *profile, uint32_t series, uint32_t stac
     uint32_t i;
     int r;
 
-    while ((i = ap_table_next(&index->samples, hash, &pos)) != AP_TABLE_NONE) {
+    while ((i = ap_table_next(&index->samples, hash, &pos)) < profile->sample_cnt) {
         if (profile->samples[i].series == series && profile->samples[i].stack == stack) {
             *ret_index = i;
             return 0;
         }
     }
-    void *rows = grow(profile->samples, &index->sample_cap, (uint64_t)profile->sample_cnt + 1,
-                      AP_PROFILE_SAMPLES_MAX, sizeof(*profile->samples), &r);
+    void *rows = grow(profile->samples, &index->sample_cap, (uint64_t)profile->sample_cnt + 1, AP_PROFILE_SAMPLES_MAX,
+                      sizeof(*profile->samples), &r);
     if (rows == NULL)
         return r;
     profile->samples = rows;
@@ -324,18 +320,16 @@ static int sample_row(struct ap_profile *profile, uint32_t series, uint32_t stac
     return 0;
 }
 
-int ap_profile_add_sample(struct ap_profile *profile, uint32_t series, uint32_t stack, uint64_t count,
-                          uint64_t value)
+int ap_profile_add_sample(struct ap_profile *profile, uint32_t series, uint32_t stack, uint64_t count, uint64_t value)
 {
     struct ap_profile_index *index = profile->index;
-    uint32_t i;
+    uint32_t i = 0;
     int r;
 
     if (series >= profile->series_cnt || stack >= profile->stack_cnt)
         return -EINVAL;
     /* Bounding the sums here spares every reader the overflow: trees, tables and pprof's int64. */
-    if (count > AP_PROFILE_TOTAL_MAX - index->total_count ||
-        value > AP_PROFILE_TOTAL_MAX - index->total_value)
+    if (count > AP_PROFILE_TOTAL_MAX - index->total_count || value > AP_PROFILE_TOTAL_MAX - index->total_value)
         return -ENOSPC;
     r = sample_row(profile, series, stack, &i);
     if (r != 0)

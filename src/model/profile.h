@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* The profile model: strings, mappings, frames, stacks, series and samples of one event kind over one span of time.
- * Everything is dictionary-coded: a row is added once and named by its index. No I/O, no threads: one owner at a time. */
+ * Everything is dictionary-coded: a row is added once and named by its index. No I/O, no threads: one owner at a time.
+ */
 #ifndef APERTURE_MODEL_PROFILE_H
 #define APERTURE_MODEL_PROFILE_H
 
@@ -38,21 +39,21 @@ const char *ap_event_kind_name(uint8_t kind);
 /* Longest stack kept, in frames with inlined ones (DESIGN 5). */
 #define AP_STACK_FRAMES_MAX 512
 /* Bounds of one profile; what does not fit is refused with -ENOSPC and counted by the caller. */
-#define AP_PROFILE_STRINGS_SZ (256u << 20)
-#define AP_PROFILE_MAPPINGS_MAX (256u << 10)
-#define AP_PROFILE_FRAMES_MAX (4u << 20)
-#define AP_PROFILE_STACKS_MAX (4u << 20)
+#define AP_PROFILE_STRINGS_SZ       (256u << 20)
+#define AP_PROFILE_MAPPINGS_MAX     (256u << 10)
+#define AP_PROFILE_FRAMES_MAX       (4u << 20)
+#define AP_PROFILE_STACKS_MAX       (4u << 20)
 #define AP_PROFILE_STACK_FRAMES_MAX (128u << 20) /* frame indices of all stacks together */
-#define AP_PROFILE_SERIES_MAX (256u << 10)
-#define AP_PROFILE_SAMPLES_MAX (16u << 20)
-#define AP_PROFILE_TOTAL_MAX ((uint64_t)INT64_MAX) /* sum of all counts, and of all values */
+#define AP_PROFILE_SERIES_MAX       (256u << 10)
+#define AP_PROFILE_SAMPLES_MAX      (16u << 20)
+#define AP_PROFILE_TOTAL_MAX        ((uint64_t)INT64_MAX) /* sum of all counts, and of all values */
 
 #define AP_BUILD_ID_MAX 20 /* bytes: SHA-1, what linkers write by default; longer ids are cut */
 
-struct ap_mapping {    /* one file that code came from */
-    uint32_t path;     /* string id, as the target saw it; "[kernel]", "[vdso]", "//anon" for no file */
+struct ap_mapping { /* one file that code came from */
+    uint32_t path;  /* string id, as the target saw it; "[kernel]", "[vdso]", "//anon" for no file */
     uint8_t build_id[AP_BUILD_ID_MAX];
-    uint8_t build_id_len; /* bytes used; 0 = none */
+    uint8_t build_id_len;            /* bytes used; 0 = none */
     uint64_t start, limit, file_off; /* where it lay in one of the processes, for pprof; 0 when unknown */
 };
 

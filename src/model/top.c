@@ -7,8 +7,8 @@
 
 /* Credits one sample: its leaf with self, every function on the stack once with total. `seen` holds, by
  * function, the stamp of the last sample that met it. */
-static void add_sample(struct ap_top_row *rows, const struct ap_functions *functions, uint32_t *seen,
-                       uint32_t stamp, const struct ap_profile *profile, const struct ap_sample *sample)
+static void add_sample(struct ap_top_row *rows, const struct ap_functions *functions, uint32_t *seen, uint32_t stamp,
+                       const struct ap_profile *profile, const struct ap_sample *sample)
 {
     const struct ap_stack *stack = &profile->stacks[sample->stack];
     const uint32_t *frames = &profile->stack_frames[stack->first];

@@ -49,8 +49,7 @@ static int append_node(struct builder *b, const struct ap_tree_node *node, uint3
 }
 
 /* Child of `parent` with this key, made from `model` when new. 0 or -ENOMEM. */
-static int child(struct builder *b, uint32_t parent, uint32_t key, const struct ap_tree_node *model,
-                 uint32_t *ret_node)
+static int child(struct builder *b, uint32_t parent, uint32_t key, const struct ap_tree_node *model, uint32_t *ret_node)
 {
     uint64_t hash = ap_table_mix((uint64_t)parent << 32 | key);
     struct ap_tree *tree = b->tree;
@@ -95,8 +94,8 @@ static int add_sample(struct builder *b, const struct ap_sample *sample)
 
     r = child(b, 0, comm, &(struct ap_tree_node){.name = comm, .kind = AP_FRAME_PROCESS}, &node);
     if (r == 0 && stack->truncated)
-        r = child(b, node, FUNCTION_TRUNCATED,
-                  &(struct ap_tree_node){.name = b->truncated, .kind = AP_FRAME_MARK}, &node);
+        r = child(b, node, FUNCTION_TRUNCATED, &(struct ap_tree_node){.name = b->truncated, .kind = AP_FRAME_MARK},
+                  &node);
     for (uint32_t i = stack->frame_cnt; r == 0 && i-- > 0;) {
         uint32_t index = profile->stack_frames[stack->first + i];
         const struct ap_frame *frame = &profile->frames[index];
@@ -203,8 +202,7 @@ struct ap_tree *ap_tree_new(const struct ap_profile *profile)
     b.truncated = ap_strings_id(profile->strings, "[truncated]");
     r = ap_functions_init(&b.functions, profile, true);
     if (r == 0) {
-        const struct ap_tree_node root = {.name = ap_strings_id(profile->strings, "all"),
-                                          .kind = AP_FRAME_MARK};
+        const struct ap_tree_node root = {.name = ap_strings_id(profile->strings, "all"), .kind = AP_FRAME_MARK};
 
         r = append_node(&b, &root, 0);
     }

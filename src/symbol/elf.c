@@ -73,11 +73,21 @@ static int read_tables(int fd, uint64_t file_sz, struct tables *ret_tables)
     if (head.ident[EI_DATA] != OUR_DATA)
         return -EOPNOTSUPP;
     if (head.ident[EI_CLASS] == ELFCLASS64 && file_sz >= sizeof(head.h64))
-        *t = (struct tables){head.h64.e_phoff, head.h64.e_shoff,   head.h64.e_phnum,   head.h64.e_shnum,
-                             sizeof(Elf64_Phdr), sizeof(Elf64_Shdr), true};
+        *t = (struct tables){head.h64.e_phoff,
+                             head.h64.e_shoff,
+                             head.h64.e_phnum,
+                             head.h64.e_shnum,
+                             sizeof(Elf64_Phdr),
+                             sizeof(Elf64_Shdr),
+                             true};
     else if (head.ident[EI_CLASS] == ELFCLASS32)
-        *t = (struct tables){head.h32.e_phoff, head.h32.e_shoff,   head.h32.e_phnum,   head.h32.e_shnum,
-                             sizeof(Elf32_Phdr), sizeof(Elf32_Shdr), false};
+        *t = (struct tables){head.h32.e_phoff,
+                             head.h32.e_shoff,
+                             head.h32.e_phnum,
+                             head.h32.e_shnum,
+                             sizeof(Elf32_Phdr),
+                             sizeof(Elf32_Shdr),
+                             false};
     else
         return -EBADMSG;
     if (t->ph_cnt >= AP_ELF_HEADERS_MAX || !inside(t->ph_off, t->ph_cnt * t->ph_sz, file_sz) ||

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Perf maps: what runtimes with a just-in-time compiler write to /tmp/perf-PID.map, a line "START SIZE NAME" in
- * hexadecimal per compiled function (linux/tools/perf/Documentation/jit-interface.txt). */
+/* Perf maps: what runtimes with a just-in-time compiler write to /tmp/perf-PID.map, a line "START SIZE NAME"
+ * in hexadecimal per compiled function (linux/tools/perf/Documentation/jit-interface.txt). */
 #ifndef APERTURE_SYMBOL_PERFMAP_H
 #define APERTURE_SYMBOL_PERFMAP_H
 
@@ -14,9 +14,9 @@
 
 struct ap_perfmap; /* opaque; read-only after it is made, any thread */
 
-/* Reads the file at `fd` from its beginning. Lines that make no sense are skipped; where entries overlap the later
- * line wins, since memory is reused. 0 with *ret_map owned by the caller; -EFBIG past the bounds, -ENOMEM, or the
- * read's negative errno. */
+/* Reads the file at `fd` from its beginning. Lines that make no sense are skipped; where entries overlap the
+ * later line wins, since memory is reused. 0 with *ret_map owned by the caller; -EFBIG past the bounds,
+ * -ENOMEM, or the read's negative errno. */
 int ap_perfmap_read(int fd, struct ap_perfmap **ret_map);
 
 /* The same from memory; `text` need not end in NUL. 0 or -EFBIG, -ENOMEM. */

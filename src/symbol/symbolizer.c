@@ -26,7 +26,7 @@ struct ap_symbolizer {
     pid_t worker; /* 0 = none */
     int sock;
     uint64_t cpu_ns, failures;
-    bool kernel_hidden; /* kptr_restrict: /proc/kallsyms shows zeros */
+    bool kernel_hidden;    /* kptr_restrict: /proc/kallsyms shows zeros */
     size_t in_pos, in_len; /* unread part of `in` */
     char in[65536];
     /* names of one address, as received */

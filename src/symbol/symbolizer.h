@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Addresses to functions, by blazesym in a process of its own: ELF and DWARF of profiled programs are hostile input,
- * and a file may be cut while it is mapped. Whatever kills or hangs that process costs the names of one file. */
+/* Addresses to functions, by blazesym in a process of its own: ELF and DWARF of profiled programs are hostile
+ * input, and a file may be cut while it is mapped. Whatever kills or hangs that process costs the names of
+ * one file. */
 #ifndef APERTURE_SYMBOL_SYMBOLIZER_H
 #define APERTURE_SYMBOL_SYMBOLIZER_H
 
@@ -10,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bounds: addresses a request, functions inlined at one address, bytes of one name, time for one request, and private
- * memory of the worker. A file that needs more has no names (reason "budget"). */
+/* Bounds: addresses a request, functions inlined at one address, bytes of one name, time for one request, and
+ * private memory of the worker. A file that needs more has no names (reason "budget"). */
 #define AP_SYMBOL_CHUNK      1024
 #define AP_SYMBOL_INLINE_MAX 64
 #define AP_SYMBOL_NAME_MAX   16384
@@ -28,10 +29,9 @@ struct ap_symbol_frame {
 
 struct ap_symbolizer; /* opaque; not thread-safe */
 
-/* Called once per address, in any order: `frames` innermost function first, the last one not inlined; `cnt` 0 when the
- * address has no name, then `reason` is an enum ap_unresolved_reason. Valid during the call. */
-typedef void (*ap_symbol_fn)(void *ctx, size_t index, const struct ap_symbol_frame *frames, size_t cnt,
-                             uint8_t reason);
+/* Called once per address, in any order: `frames` innermost function first, the last one not inlined; `cnt` 0
+ * when the address has no name, then `reason` is an enum ap_unresolved_reason. Valid during the call. */
+typedef void (*ap_symbol_fn)(void *ctx, size_t index, const struct ap_symbol_frame *frames, size_t cnt, uint8_t reason);
 
 /* Starts the worker. Call before there are threads. NULL with words on failure. */
 struct ap_symbolizer *ap_symbolizer_new(struct ap_error *err);
@@ -39,8 +39,9 @@ struct ap_symbolizer *ap_symbolizer_new(struct ap_error *err);
 /* Ends the worker. Accepts NULL. Returns NULL. */
 struct ap_symbolizer *ap_symbolizer_free(struct ap_symbolizer *symbolizer);
 
-/* Names `cnt` file offsets of the ELF file at `fd` (borrowed). `fn` is called for each one, whatever happens. 0, or
- * negative errno when no worker could be started (then each address was reported with reason "budget"). */
+/* Names `cnt` file offsets of the ELF file at `fd` (borrowed). `fn` is called for each one, whatever happens.
+ * 0, or negative errno when no worker could be started (then each address was reported with reason "budget").
+ */
 int ap_symbolizer_file(struct ap_symbolizer *symbolizer, int fd, const uint64_t *offsets, size_t cnt, ap_symbol_fn fn,
                        void *ctx);
 

@@ -14,7 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Most bytes of one reply: a chunk of addresses with all their inlined functions at full length never gets here. */
+/* Most bytes of one reply: a chunk of addresses with all their inlined functions at full length never gets
+ * here. */
 #define REPLY_SZ_MAX (64u << 20)
 
 struct worker {
@@ -114,8 +115,8 @@ static void put_frame(struct ap_buf *reply, const char *function, const blaze_sy
     ap_buf_append(reply, module, frame.module_len);
 }
 
-/* blazesym lists inlined calls from the outermost inwards; we send the innermost first. Where code is inlined, the
- * position belongs to the callee listed with it. */
+/* blazesym lists inlined calls from the outermost inwards; we send the innermost first. Where code is
+ * inlined, the position belongs to the callee listed with it. */
 static void put_symbol(struct ap_buf *reply, const struct blaze_sym *sym, bool is_kernel)
 {
     struct ap_worker_reply head = {0};
@@ -188,8 +189,7 @@ static int read_request(struct worker *worker, struct ap_worker_request *ret_req
         char space[CMSG_SPACE(sizeof(int))];
     } control;
     struct iovec part = {ret_request, sizeof(*ret_request)};
-    struct msghdr msg = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     struct cmsghdr *head;
     ssize_t n;
 

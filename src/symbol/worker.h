@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Protocol between the symbolizer and its worker, over a stream socket; and the worker's loop. Private to src/symbol.
- * Both ends are the same program, so the structs travel as they are. */
+/* Protocol between the symbolizer and its worker, over a stream socket; and the worker's loop. Private to
+ * src/symbol. Both ends are the same program, so the structs travel as they are. */
 #ifndef APERTURE_SYMBOL_WORKER_H
 #define APERTURE_SYMBOL_WORKER_H
 
@@ -30,7 +30,8 @@ struct ap_worker_frame {
     uint8_t inlined;
 };
 
-/* Reads and writes all of `len`; EINTR is handled. 0, -EPIPE when the other side is gone, or negative errno. */
+/* Reads and writes all of `len`; EINTR is handled. 0, -EPIPE when the other side is gone, or negative errno.
+ */
 int ap_worker_read(int sock, void *data, size_t len);
 int ap_worker_write(int sock, const void *data, size_t len);
 

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            abort();                                                                                         \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            abort();                                                                                                   \
     } while (0)
 
 /* Output of one format; far above what inputs of libFuzzer's default size make. */
@@ -185,8 +185,7 @@ static void check_sums(const struct ap_profile *profile)
 static void check_output(enum ap_format format, const struct ap_buf *buf)
 {
     if (format == AP_FORMAT_JSON) {
-        json_t *root =
-            json_loadb(buf->data, buf->len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, NULL);
+        json_t *root = json_loadb(buf->data, buf->len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, NULL);
 
         CHECK(root != NULL);
         json_decref(root);

@@ -119,9 +119,8 @@ static void sample_tiny(struct sample *s)
 
 static void demo_web(struct sample *s)
 {
-    static const char ngx[] =
-        "_start@/usr/sbin/nginx;main@/usr/sbin/nginx;ngx_worker_process_cycle@/usr/sbin/nginx;"
-        "ngx_process_events_and_timers@/usr/sbin/nginx;ngx_epoll_process_events@/usr/sbin/nginx";
+    static const char ngx[] = "_start@/usr/sbin/nginx;main@/usr/sbin/nginx;ngx_worker_process_cycle@/usr/sbin/nginx;"
+                              "ngx_process_events_and_timers@/usr/sbin/nginx;ngx_epoll_process_events@/usr/sbin/nginx";
     static const struct {
         const char *tail;
         unsigned count;
@@ -206,8 +205,7 @@ static void demo_rest(struct sample *s)
              false, 95);
     add_path(s, "p:data.py:parse_tree;p:data.py:parse_tree;p:data.py:parse_tree;p:data.py:tokens", true, 120);
     set_comm(s, 400, "kworker/1:2");
-    add_path(s, "k:ret_from_fork;k:kthread;k:worker_thread;k:process_one_work;k:blk_mq_run_work_fn", false,
-             150);
+    add_path(s, "k:ret_from_fork;k:kthread;k:worker_thread;k:process_one_work;k:blk_mq_run_work_fn", false, 150);
     add_path(s,
              "k:ret_from_fork;k:kthread;k:worker_thread;k:process_one_work;k:wb_workfn;k:wb_writeback;"
              "k:ext4_writepages;k:jbd2_journal_start",
@@ -274,8 +272,7 @@ static void sample_hostile(struct sample *s)
 
     set_comm(s, 1, "<b>&\"'");
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        frame =
-            add_frame(s, (uint8_t)(i % 6), i % 3 == 0, names[i], names[(i + 1) % 8], names[(i + 2) % 8], 7);
+        frame = add_frame(s, (uint8_t)(i % 6), i % 3 == 0, names[i], names[(i + 1) % 8], names[(i + 2) % 8], 7);
         add_stack(s, &frame, 1, false, 100);
     }
     if (!big)

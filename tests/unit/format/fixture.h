@@ -58,11 +58,9 @@ FIXTURE struct ap_capture *fixture_capture(uint8_t kind)
     return capture;
 }
 
-FIXTURE uint32_t fixture_mapping(struct ap_profile *profile, const char *path, uint64_t start,
-                                 uint64_t file_off)
+FIXTURE uint32_t fixture_mapping(struct ap_profile *profile, const char *path, uint64_t start, uint64_t file_off)
 {
-    struct ap_mapping row = {
-        .path = ap_strings_id(profile->strings, path), .start = start, .file_off = file_off};
+    struct ap_mapping row = {.path = ap_strings_id(profile->strings, path), .start = start, .file_off = file_off};
     uint32_t index;
 
     if (start != 0) {
@@ -102,8 +100,8 @@ FIXTURE void fixture_sample(struct ap_profile *profile, const struct ap_series *
     assert_int_equal(ap_profile_add_sample(profile, series, stack, count, value), 0);
 }
 
-FIXTURE struct ap_series fixture_series(struct ap_profile *profile, uint32_t pid, const char *comm,
-                                        const char *exe, const char *container)
+FIXTURE struct ap_series fixture_series(struct ap_profile *profile, uint32_t pid, const char *comm, const char *exe,
+                                        const char *container)
 {
     return (struct ap_series){
         .pid = pid,
@@ -182,8 +180,8 @@ FIXTURE struct ap_capture *fixture_random(uint8_t kind, uint64_t seed, unsigned 
             uint64_t offset = fixture_chance(&seed, 3);
             bool inlined = fixture_chance(&seed, 2) == 1;
 
-            frames[j] = fixture_frame(p, fixture_any_name(&seed), frame_kind, mapping, offset, inlined, file,
-                                      (uint32_t)offset);
+            frames[j] =
+                fixture_frame(p, fixture_any_name(&seed), frame_kind, mapping, offset, inlined, file, (uint32_t)offset);
         }
         bool truncated = fixture_chance(&seed, 5) == 0;
         uint64_t count = fixture_chance(&seed, 100), value = fixture_chance(&seed, 1000000);
@@ -378,7 +376,8 @@ FIXTURE void pp_read(struct pp *pp, const char *data, size_t data_len)
             break;
         case 6:
             assert_true(pp->string_cnt < 1u << 16);
-            pp->strings[pp->string_cnt++] = strndup((const char *)sub.p, (size_t)(sub.end - sub.p));
+            pp->strings[pp->string_cnt++] =
+                sub.p == NULL ? NULL : strndup((const char *)sub.p, (size_t)(sub.end - sub.p));
             break;
         case 9:
             pp->time = value;

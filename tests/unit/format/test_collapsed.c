@@ -43,8 +43,7 @@ static void test_rounding(void **state)
         char name[2] = {(char)('a' + i), '\0'};
         uint32_t f = fixture_frame(p, name, AP_FRAME_NATIVE, 0, 0, false, "", 0);
 
-        fixture_sample(p, &(struct ap_series){.comm = ap_strings_id(p->strings, "t")}, &f, 1, false, 1,
-                       values[i]);
+        fixture_sample(p, &(struct ap_series){.comm = ap_strings_id(p->strings, "t")}, &f, 1, false, 1, values[i]);
     }
     assert_collapsed(capture, "t;e 1000\nt;d 2\nt;c 1\nt;b 1\nt;a 0\n");
 }
@@ -79,13 +78,11 @@ static void test_hostile_names(void **state)
 {
     struct ap_capture *capture = fixture_capture(AP_KIND_CPU);
     struct ap_profile *p = capture->profiles[0];
-    struct ap_series series = fixture_series(p, 1, "a;b\n", "", ""),
-                     nameless = fixture_series(p, 1, "", "", "");
+    struct ap_series series = fixture_series(p, 1, "a;b\n", "", ""), nameless = fixture_series(p, 1, "", "", "");
     const uint32_t frames[] = {
         fixture_frame(p, "x\033[0m;y z 7", AP_FRAME_NATIVE, 0, 0, false, "", 0),
         fixture_frame(p, "caf\xc3\xa9\xff", AP_FRAME_NATIVE, 0, 0, false, "", 0),
-        fixture_frame(p, "\x7f\xc2\x85\t", AP_FRAME_NATIVE, 0, 0, false, "", 0),
-        0, /* the zero row: no name at all */
+        fixture_frame(p, "\x7f\xc2\x85\t", AP_FRAME_NATIVE, 0, 0, false, "", 0), 0, /* the zero row: no name at all */
     };
 
     (void)state;
@@ -100,16 +97,19 @@ static void test_deepest_stack(void **state)
     struct ap_profile *p = capture->profiles[0];
     uint32_t frames[AP_STACK_FRAMES_MAX];
     struct ap_series series = fixture_series(p, 1, "t", "", "");
-    char expected[8192] = "t;[truncated]";
+    struct ap_buf expected;
 
     (void)state;
+    ap_buf_init(&expected, 8192);
+    ap_buf_str(&expected, "t;[truncated]");
     for (unsigned i = 0; i < AP_STACK_FRAMES_MAX; i++) {
         frames[i] = fixture_frame(p, "f", AP_FRAME_NATIVE, 0, i, false, "", 0);
-        strcat(expected, ";f");
+        ap_buf_str(&expected, ";f");
     }
-    strcat(expected, " 9\n");
+    ap_buf_str(&expected, " 9\n");
     fixture_sample(p, &series, frames, AP_STACK_FRAMES_MAX, true, 9, 9);
-    assert_collapsed(capture, expected);
+    assert_collapsed(capture, expected.data);
+    ap_buf_done(&expected);
 }
 
 static void test_empty(void **state)

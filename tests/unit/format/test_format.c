@@ -10,13 +10,11 @@ static void test_endings(void **state)
         const char *path;
         enum ap_format format;
     } known[] = {
-        {"flamegraph.svg", AP_FORMAT_SVG},    {"/tmp/a.b/X.JSON", AP_FORMAT_JSON},
-        {"x.Collapsed", AP_FORMAT_COLLAPSED}, {"cpu.pb.gz", AP_FORMAT_PPROF},
-        {"/tmp/top.txt", AP_FORMAT_TEXT},     {"-", AP_FORMAT_COLLAPSED},
+        {"flamegraph.svg", AP_FORMAT_SVG}, {"/tmp/a.b/X.JSON", AP_FORMAT_JSON}, {"x.Collapsed", AP_FORMAT_COLLAPSED},
+        {"cpu.pb.gz", AP_FORMAT_PPROF},    {"/tmp/top.txt", AP_FORMAT_TEXT},    {"-", AP_FORMAT_COLLAPSED},
         {"a.svg.txt", AP_FORMAT_TEXT},
     };
-    static const char *const unknown[] = {"",       "x",     "svg", "x.gz", "x.pb",
-                                          "x.svg ", "x.jso", "txt", "--",   "%s%n"};
+    static const char *const unknown[] = {"", "x", "svg", "x.gz", "x.pb", "x.svg ", "x.jso", "txt", "--", "%s%n"};
     struct ap_error err;
 
     (void)state;
@@ -140,7 +138,8 @@ static void assert_same_sums(struct ap_capture *capture)
 static void test_same_sums_everywhere(void **state)
 {
     (void)state;
-    for (uint8_t kind = AP_KIND_CPU; kind <= AP_KIND_GPU; kind++) {
+    for (unsigned i = AP_KIND_CPU; i <= AP_KIND_GPU; i++) {
+        uint8_t kind = (uint8_t)i;
         struct ap_capture *capture = fixture_rich(kind);
 
         assert_same_sums(capture);

@@ -174,9 +174,8 @@ static void test_hostile_names(void **state)
     fixture_sample(p, &(struct ap_series){.comm = ap_strings_id(p->strings, "t")}, &f, 1, false, 1, 1);
     root = document(capture);
     assert_string_equal(
-        text_of(
-            child(child(json_object_get(json_array_get(json_object_get(root, "profiles"), 0), "root"), 0), 0),
-            "name"),
+        text_of(child(child(json_object_get(json_array_get(json_object_get(root, "profiles"), 0), "root"), 0), 0),
+                "name"),
         "\"\\\n\033<b>caf\xc3\xa9");
     json_decref(root);
     ap_capture_free(capture);
@@ -193,8 +192,8 @@ static void test_deepest_stack(void **state)
     (void)state;
     for (unsigned i = 0; i < AP_STACK_FRAMES_MAX; i++)
         frames[i] = fixture_frame(p, "f", AP_FRAME_NATIVE, 0, i, false, "", 0);
-    fixture_sample(p, &(struct ap_series){.comm = ap_strings_id(p->strings, "t")}, frames,
-                   AP_STACK_FRAMES_MAX, true, 2, 5);
+    fixture_sample(p, &(struct ap_series){.comm = ap_strings_id(p->strings, "t")}, frames, AP_STACK_FRAMES_MAX, true, 2,
+                   5);
     root = document(capture);
     node = json_object_get(json_array_get(json_object_get(root, "profiles"), 0), "root");
     for (; node != NULL; node = child(node, 0)) {

@@ -185,9 +185,8 @@ static void test_values_and_labels(void **state)
 
 static void test_comments_carry_losses(void **state)
 {
-    static const char *const expected[] = {"aperture: agent version 0.1.0",
-                                           "aperture: expected=20 delivered=16", "aperture: lost ring_full=3",
-                                           "aperture: lost missed=1"};
+    static const char *const expected[] = {"aperture: agent version 0.1.0", "aperture: expected=20 delivered=16",
+                                           "aperture: lost ring_full=3", "aperture: lost missed=1"};
     struct ap_capture *capture = fixture_rich(AP_KIND_CPU);
     struct pp pp;
 

@@ -50,12 +50,8 @@ static void test_frames_by_content(void **state)
 
     (void)state;
     assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){.path = name}, &mapping), 0);
-    const struct ap_frame base = {.kind = AP_FRAME_NATIVE,
-                                  .function = name,
-                                  .file = other,
-                                  .line = 7,
-                                  .mapping = mapping,
-                                  .offset = 16};
+    const struct ap_frame base = {
+        .kind = AP_FRAME_NATIVE, .function = name, .file = other, .line = 7, .mapping = mapping, .offset = 16};
     uint32_t index = frame(profile, &base);
     struct ap_frame rows[7] = {base, base, base, base, base, base, base};
 
@@ -176,9 +172,8 @@ static void test_samples_add_up(void **state)
     assert_int_equal(ap_profile_total_count(profile), 4);
     assert_int_equal(ap_profile_total_value(profile), 508);
     assert_int_equal(profile->samples[1].count, 1);
-    assert_int_equal(
-        ap_profile_add_sample(profile, other, stack, AP_PROFILE_TOTAL_MAX - 4, AP_PROFILE_TOTAL_MAX - 508),
-        0);
+    assert_int_equal(ap_profile_add_sample(profile, other, stack, AP_PROFILE_TOTAL_MAX - 4, AP_PROFILE_TOTAL_MAX - 508),
+                     0);
     assert_int_equal(ap_profile_add_sample(profile, other, stack, 0, 1), -ENOSPC);
     ap_profile_free(profile);
 }
@@ -224,25 +219,23 @@ static void test_bounds_refuse(void **state)
     for (uint32_t i = 0; i < AP_PROFILE_SERIES_MAX; i++)
         assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = i}, &index), 0);
     assert_int_equal(index, AP_PROFILE_SERIES_MAX - 1);
-    assert_int_equal(
-        ap_profile_add_series(profile, &(struct ap_series){.pid = AP_PROFILE_SERIES_MAX}, &index), -ENOSPC);
+    assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = AP_PROFILE_SERIES_MAX}, &index),
+                     -ENOSPC);
     assert_int_equal(profile->series_cnt, AP_PROFILE_SERIES_MAX);
     assert_int_equal(ap_profile_add_series(profile, &(struct ap_series){.pid = 5}, &index), 0);
     assert_int_equal(index, 5); /* known rows are still found in a full table */
 
     for (uint32_t i = 1; i < AP_PROFILE_MAPPINGS_MAX; i++)
         assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){.start = i}, &index), 0);
-    assert_int_equal(
-        ap_profile_add_mapping(profile, &(struct ap_mapping){.start = AP_PROFILE_MAPPINGS_MAX}, &index),
-        -ENOSPC);
+    assert_int_equal(ap_profile_add_mapping(profile, &(struct ap_mapping){.start = AP_PROFILE_MAPPINGS_MAX}, &index),
+                     -ENOSPC);
     assert_int_equal(profile->mapping_cnt, AP_PROFILE_MAPPINGS_MAX);
     ap_profile_free(profile);
 }
 
 static void test_kind_names(void **state)
 {
-    static const char *const frames[] = {"unknown",     "native", "kernel",  "jit",
-                                         "interpreted", "gpu",    "process", "mark"};
+    static const char *const frames[] = {"unknown", "native", "kernel", "jit", "interpreted", "gpu", "process", "mark"};
     static const char *const events[] = {"unknown", "cpu", "offcpu", "lock", "syscall", "gpu"};
 
     (void)state;

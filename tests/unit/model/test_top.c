@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-static uint32_t add_frame(struct ap_profile *profile, const char *name, const char *module, uint8_t kind,
-                          bool inlined, uint32_t line)
+static uint32_t add_frame(struct ap_profile *profile, const char *name, const char *module, uint8_t kind, bool inlined,
+                          uint32_t line)
 {
     struct ap_mapping mapping = {.path = ap_strings_id(profile->strings, module)};
     struct ap_frame row = {
@@ -20,8 +20,7 @@ static uint32_t add_frame(struct ap_profile *profile, const char *name, const ch
     return index;
 }
 
-static void sample(struct ap_profile *profile, const uint32_t *frames, uint32_t cnt, uint64_t count,
-                   uint64_t value)
+static void sample(struct ap_profile *profile, const uint32_t *frames, uint32_t cnt, uint64_t count, uint64_t value)
 {
     uint32_t series, stack;
 
@@ -30,8 +29,8 @@ static void sample(struct ap_profile *profile, const uint32_t *frames, uint32_t 
     assert_int_equal(ap_profile_add_sample(profile, series, stack, count, value), 0);
 }
 
-static void assert_row(const struct ap_profile *profile, const struct ap_top *top, uint32_t i,
-                       const char *name, uint64_t self, uint64_t total, uint64_t total_count)
+static void assert_row(const struct ap_profile *profile, const struct ap_top *top, uint32_t i, const char *name,
+                       uint64_t self, uint64_t total, uint64_t total_count)
 {
     assert_true(i < top->row_cnt);
     assert_string_equal(ap_profile_str(profile, top->rows[i].name), name);
@@ -58,8 +57,7 @@ static void test_recursion_counts_once(void **state)
     struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
     uint32_t m = add_frame(profile, "main", "app", AP_FRAME_NATIVE, false, 1);
     uint32_t fib = add_frame(profile, "fib", "app", AP_FRAME_NATIVE, false, 5);
-    uint32_t fib2 =
-        add_frame(profile, "fib", "app", AP_FRAME_NATIVE, false, 6); /* another line, same function */
+    uint32_t fib2 = add_frame(profile, "fib", "app", AP_FRAME_NATIVE, false, 6); /* another line, same function */
 
     (void)state;
     sample(profile, (const uint32_t[]){fib, fib2, fib, fib2, m}, 5, 2, 100);
@@ -79,8 +77,7 @@ static void test_functions_by_kind_name_module(void **state)
 {
     struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
     uint32_t a = add_frame(profile, "read", "libc", AP_FRAME_NATIVE, false, 0);
-    uint32_t b =
-        add_frame(profile, "read", "libc", AP_FRAME_NATIVE, true, 0); /* inlined copy: same function */
+    uint32_t b = add_frame(profile, "read", "libc", AP_FRAME_NATIVE, true, 0); /* inlined copy: same function */
     uint32_t c = add_frame(profile, "read", "other", AP_FRAME_NATIVE, false, 0);
     uint32_t d = add_frame(profile, "read", "libc", AP_FRAME_JIT, false, 0);
 

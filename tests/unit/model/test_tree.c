@@ -39,8 +39,8 @@ static uint32_t simple(struct ap_profile *profile, const char *name)
 }
 
 /* One sample of `count` events, worth 10 each, of frames leaf first. */
-static void sample(struct ap_profile *profile, const char *comm, uint32_t pid, const uint32_t *frames,
-                   uint32_t cnt, bool truncated, uint64_t count)
+static void sample(struct ap_profile *profile, const char *comm, uint32_t pid, const uint32_t *frames, uint32_t cnt,
+                   bool truncated, uint64_t count)
 {
     const struct ap_series row = {.pid = pid, .comm = ap_strings_id(profile->strings, comm)};
     uint32_t series, stack;
@@ -57,8 +57,8 @@ static void describe_node(const struct ap_tree *tree, uint32_t i, char *dst, siz
     uint64_t value = node->self, count = node->self_count;
     size_t len = strlen(dst);
 
-    len += (size_t)snprintf(dst + len, dst_sz - len, "%s:%d", ap_profile_str(tree->profile, node->name),
-                            (int)node->count);
+    len +=
+        (size_t)snprintf(dst + len, dst_sz - len, "%s:%d", ap_profile_str(tree->profile, node->name), (int)node->count);
     if (node->self_count > 0)
         len += (size_t)snprintf(dst + len, dst_sz - len, "*%d", (int)node->self_count);
     if (node->first_child != 0)
@@ -148,10 +148,8 @@ static void test_what_tells_siblings_apart(void **state)
 {
     struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
     const struct spec specs[] = {
-        {"f", "/bin/app", "f.c", AP_FRAME_NATIVE, false, 10},
-        {"f", "/bin/app", "f.c", AP_FRAME_NATIVE, true, 10},
-        {"f", "/lib/x.so", "f.c", AP_FRAME_NATIVE, false, 10},
-        {"f", "/bin/app", "f.c", AP_FRAME_JIT, false, 10},
+        {"f", "/bin/app", "f.c", AP_FRAME_NATIVE, false, 10},  {"f", "/bin/app", "f.c", AP_FRAME_NATIVE, true, 10},
+        {"f", "/lib/x.so", "f.c", AP_FRAME_NATIVE, false, 10}, {"f", "/bin/app", "f.c", AP_FRAME_JIT, false, 10},
         {"g", "/bin/app", "f.c", AP_FRAME_NATIVE, false, 10},
     };
 
@@ -246,8 +244,7 @@ static void test_many_stacks_are_fast(void **state)
     print_message("tree of %u nodes and table of %u rows in %.3f s\n", tree->node_cnt, top->row_cnt, seconds);
     assert_true(seconds < 20);
     assert_int_equal(tree->nodes[0].count, 200000);
-    for (uint32_t c = tree->nodes[tree->nodes[0].first_child].first_child; c != 0;
-         c = tree->nodes[c].next_sibling)
+    for (uint32_t c = tree->nodes[tree->nodes[0].first_child].first_child; c != 0; c = tree->nodes[c].next_sibling)
         wide++;
     assert_int_equal(wide, 2);
     ap_top_free(top);
