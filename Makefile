@@ -8,7 +8,7 @@ FUZZ_TIME ?= 60
 export FUZZ_TIME
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-asan run test lint format bench fuzz test-kernels clean
+.PHONY: help deps build build-asan run test lint format docs bench fuzz test-kernels clean
 
 help:
 	@echo 'usage: make TARGET'

@@ -4,6 +4,8 @@
 #include "agent/procfs.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,5 +67,33 @@ int ap_cpus_online(struct ap_cpus *ret_cpus, struct ap_error *err)
     rc = ap_cpus_parse(list, ret_cpus);
     if (rc)
         return ap_error_set(err, rc, "cannot understand the list of CPUs in " CPU_LIST_PATH ": \"%.64s\"", list);
+    return 0;
+}
+
+bool ap_cpus_idle_line(const char *line, struct ap_cpus_idle *idle)
+{
+    uint64_t idle_ticks, iowait_ticks;
+    unsigned cpu;
+
+    /* user, nice, system, idle, iowait: proc_stat(5) */
+    if (sscanf(line, "cpu%u %*u %*u %*u %" SCNu64 " %" SCNu64, &cpu, &idle_ticks, &iowait_ticks) != 3 ||
+        cpu >= AP_CPUS_MAX)
+        return false;
+    idle->has[cpu] = true;
+    idle->idle_ns[cpu] = (idle_ticks + iowait_ticks) * AP_CPUS_IDLE_RESOLUTION_NS;
+    return true;
+}
+
+int ap_cpus_idle(struct ap_cpus_idle *ret_idle)
+{
+    FILE *stat = fopen("/proc/stat", "re");
+    char line[256];
+
+    if (!stat)
+        return -errno;
+    memset(ret_idle, 0, sizeof(*ret_idle));
+    while (fgets(line, sizeof(line), stat) && !strncmp(line, "cpu", 3))
+        ap_cpus_idle_line(line, ret_idle);
+    fclose(stat);
     return 0;
 }

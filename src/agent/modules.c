@@ -276,22 +276,33 @@ void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid)
         ap_module_read_perfmap(&entry->module);
 }
 
+/* The map below a root directory; its own symbolic links cannot lead out of there. */
+static int open_perfmap(int root_fd, uint32_t ns_pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/tmp/perf-%u.map", ns_pid);
+    return ap_open_in_root(root_fd, path);
+}
+
 void ap_module_read_perfmap(struct ap_module *module)
 {
-    char path[96];
-    int fd;
+    char path[64];
+    int root, fd = -ENOENT;
 
     if (module->perfmap)
         return;
-    snprintf(path, sizeof(path), "/proc/%u/root/tmp/perf-%u.map", module->pid, module->ns_pid);
-    fd = ap_open_in_root(-1, path);
-    if (fd < 0) {
-        snprintf(path, sizeof(path), "/tmp/perf-%u.map", module->ns_pid);
-        fd = ap_open_in_root(module->root_fd, path);
+    snprintf(path, sizeof(path), "/proc/%u/root", module->pid);
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root >= 0) {
+        fd = open_perfmap(root, module->ns_pid);
+        close(root);
     }
+    if (fd < 0)
+        fd = open_perfmap(module->root_fd, module->ns_pid);
     if (fd < 0)
         return;
     if (ap_perfmap_read(fd, &module->perfmap))
-        ap_log_debug("cannot use the perf map %s", path);
+        ap_log_debug("cannot use the perf map of process %u", module->pid);
     close(fd);
 }

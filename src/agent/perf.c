@@ -31,7 +31,7 @@ static void close_one(struct ap_perf_cpus *set, struct ap_perf_cpu *cpu)
         munmap(cpu->ring, set->ring_sz);
     if (cpu->fd >= 0)
         close(cpu->fd);
-    *cpu = (struct ap_perf_cpu){.fd = -1};
+    *cpu = (struct ap_perf_cpu){.fd = -1, .closed_value = cpu->closed_value};
 }
 
 void ap_perf_cpus_done(struct ap_perf_cpus *set)
@@ -62,7 +62,7 @@ static int grow(struct ap_perf_cpus *set, size_t end)
 static int open_one(struct ap_perf_cpus *set, const struct perf_event_attr *attr, size_t cpu, int prog_fd)
 {
     struct perf_event_attr copy = *attr;
-    struct ap_perf_cpu opened = {.fd = -1};
+    struct ap_perf_cpu opened = {.fd = -1, .closed_value = set->cpus[cpu].closed_value};
     int rc = 0;
 
     copy.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED;
@@ -146,7 +146,7 @@ int ap_perf_cpus_refresh(struct ap_perf_cpus *set, const struct perf_event_attr 
 
         if (cpu->fd < 0 || !is_dead(cpu, i < cpus->end && cpus->has[i], !attr->disabled))
             continue;
-        set->closed_value += cpu->value;
+        cpu->closed_value += cpu->value;
         close_one(set, cpu);
         changes++;
     }
@@ -189,12 +189,9 @@ uint32_t ap_perf_cpus_cnt(const struct ap_perf_cpus *set)
     return cnt;
 }
 
-uint64_t ap_perf_cpus_periods(const struct ap_perf_cpus *set, uint64_t period)
+uint64_t ap_perf_cpus_periods(const struct ap_perf_cpus *set, size_t cpu, uint64_t period)
 {
-    uint64_t periods = set->closed_value / period;
-    size_t cpu;
-
-    for (cpu = 0; cpu < set->end; cpu++)
-        periods += read_event(&set->cpus[cpu]).value / period;
-    return periods;
+    if (cpu >= set->end)
+        return 0;
+    return set->cpus[cpu].closed_value / period + read_event(&set->cpus[cpu]).value / period;
 }

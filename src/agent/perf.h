@@ -13,13 +13,13 @@ struct ap_perf_cpu {
     void *ring;     /* mapped control page and data pages, NULL without */
     uint64_t value; /* count and enabled time at the last refresh */
     uint64_t enabled;
+    uint64_t closed_value; /* counted by events of this CPU that are closed by now */
 };
 
 struct ap_perf_cpus {
     struct ap_perf_cpu *cpus; /* by CPU number */
     size_t end;               /* entries */
     size_t ring_sz;           /* bytes mapped per event, 0 = no ring */
-    uint64_t closed_value;    /* counted by events that are closed by now */
 };
 
 /* perf_event_open(2), close-on-exec. File descriptor or negative errno. */
@@ -46,7 +46,7 @@ void ap_perf_cpus_disable(const struct ap_perf_cpus *set);
 /* Open events. */
 uint32_t ap_perf_cpus_cnt(const struct ap_perf_cpus *set);
 
-/* Whole periods of `period` contained in each event's count, summed. */
-uint64_t ap_perf_cpus_periods(const struct ap_perf_cpus *set, uint64_t period);
+/* Whole periods of `period` that passed on one CPU's event, those before it was opened anew included. */
+uint64_t ap_perf_cpus_periods(const struct ap_perf_cpus *set, size_t cpu, uint64_t period);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/sampler.h"
 
+#include "agent/account.h"
 #include "agent/cpus.h"
 #include "agent/perf.h"
 #include "agent/procfs.h"
@@ -36,8 +37,10 @@ struct ap_sampler {
     struct ring_buffer *ring;
     struct ap_sampler_opts opts;
     struct ap_perf_cpus events; /* one per online CPU */
-    uint64_t *counter_values;   /* scratch: one value per possible CPU */
+    uint64_t *counter_values;   /* scratch: AP_COUNTER_CNT rows of one value per possible CPU */
     int possible_cpus;
+    struct ap_cpus_idle idle_now, idle_last;
+    uint64_t idle_sum[AP_CPUS_MAX]; /* idle time while recording, ns */
     bool running;
     ap_sampler_fn fn; /* consumer of the drain in progress */
     void *fn_ctx;
@@ -250,7 +253,7 @@ struct ap_sampler *ap_sampler_new(const struct ap_sampler_opts *opts, struct ap_
         goto fail;
     sampler->possible_cpus = libbpf_num_possible_cpus();
     if (sampler->possible_cpus > 0)
-        sampler->counter_values = calloc((size_t)sampler->possible_cpus, sizeof(uint64_t));
+        sampler->counter_values = calloc((size_t)sampler->possible_cpus * AP_COUNTER_CNT, sizeof(uint64_t));
     if (!sampler->counter_values) {
         ap_error_set(err, -ENOMEM, "cannot count the machine's possible CPUs");
         goto fail;
@@ -280,10 +283,27 @@ struct ap_sampler *ap_sampler_free(struct ap_sampler *sampler)
     return NULL;
 }
 
+/* Adds up what each CPU was idle since the last look; a CPU that was away in between starts anew. */
+static void add_idle(struct ap_sampler *sampler)
+{
+    struct ap_cpus_idle *now = &sampler->idle_now, *last = &sampler->idle_last;
+    size_t cpu;
+
+    if (ap_cpus_idle(now))
+        return;
+    for (cpu = 0; cpu < AP_CPUS_MAX; cpu++)
+        if (now->has[cpu] && last->has[cpu] && now->idle_ns[cpu] > last->idle_ns[cpu])
+            sampler->idle_sum[cpu] += now->idle_ns[cpu] - last->idle_ns[cpu];
+    *last = *now;
+}
+
 int ap_sampler_start(struct ap_sampler *sampler, struct ap_error *err)
 {
-    int rc = ap_perf_cpus_enable(&sampler->events);
+    int rc;
 
+    add_idle(sampler);
+    memset(sampler->idle_sum, 0, sizeof(sampler->idle_sum));
+    rc = ap_perf_cpus_enable(&sampler->events);
     if (rc)
         return ap_error_errno(err, rc, "cannot switch the sampling event on");
     sampler->running = true;
@@ -293,6 +313,7 @@ int ap_sampler_start(struct ap_sampler *sampler, struct ap_error *err)
 void ap_sampler_stop(struct ap_sampler *sampler)
 {
     ap_perf_cpus_disable(&sampler->events);
+    add_idle(sampler);
     sampler->running = false;
 }
 
@@ -300,6 +321,7 @@ int ap_sampler_refresh_cpus(struct ap_sampler *sampler)
 {
     struct perf_event_attr attr;
 
+    add_idle(sampler);
     sampling_attr(&sampler->opts, &attr);
     attr.disabled = !sampler->running;
     return ap_perf_cpus_refresh(&sampler->events, &attr, bpf_program__fd(sampler->skel->progs.cpu_sample));
@@ -325,23 +347,45 @@ int ap_sampler_drain(struct ap_sampler *sampler, ap_sampler_fn fn, void *ctx)
     return rc < 0 ? rc : 0;
 }
 
+static uint64_t missed_ticks(const struct ap_sampler *sampler)
+{
+    size_t cnt = (size_t)sampler->possible_cpus, cpu;
+    struct ap_cpu_ticks *ticks = calloc(cnt, sizeof(*ticks));
+    const uint64_t *values = sampler->counter_values;
+    uint64_t period_ns = AP_NS_PER_SEC / sampler->opts.frequency, missed;
+
+    if (!ticks)
+        return 0;
+    for (cpu = 0; cpu < cnt; cpu++)
+        ticks[cpu] = (struct ap_cpu_ticks){
+            .periods = ap_perf_cpus_periods(&sampler->events, cpu, period_ns),
+            .fired = values[AP_COUNTER_FIRED * cnt + cpu],
+            .idle = values[AP_COUNTER_IDLE * cnt + cpu],
+            .out_of_scope = values[AP_COUNTER_OUT_OF_SCOPE * cnt + cpu],
+            .idle_ns = cpu < AP_CPUS_MAX ? sampler->idle_sum[cpu] : 0,
+        };
+    missed = ap_account_missed(ticks, cnt, period_ns, AP_CPUS_IDLE_RESOLUTION_NS);
+    free(ticks);
+    return missed;
+}
+
 void ap_sampler_counts(struct ap_sampler *sampler, struct ap_sampler_counts *ret_counts)
 {
+    size_t cnt = (size_t)sampler->possible_cpus, cpu;
+    uint64_t *row;
     uint32_t index;
-    int cpu;
 
     memset(ret_counts, 0, sizeof(*ret_counts));
     for (index = 0; index < AP_COUNTER_CNT; index++) {
-        if (bpf_map__lookup_elem(sampler->skel->maps.counters, &index, sizeof(index), sampler->counter_values,
-                                 (size_t)sampler->possible_cpus * sizeof(uint64_t), 0))
+        row = sampler->counter_values + index * cnt;
+        if (bpf_map__lookup_elem(sampler->skel->maps.counters, &index, sizeof(index), row, cnt * sizeof(*row), 0))
             continue;
-        for (cpu = 0; cpu < sampler->possible_cpus; cpu++)
-            ret_counts->counters[index] += sampler->counter_values[cpu];
+        for (cpu = 0; cpu < cnt; cpu++)
+            ret_counts->counters[index] += row[cpu];
     }
-    if (sampler->opts.event == AP_EVENT_CPU_CLOCK)
-        ret_counts->periods = ap_perf_cpus_periods(&sampler->events, AP_NS_PER_SEC / sampler->opts.frequency);
-    else
-        ret_counts->periods = ret_counts->counters[AP_COUNTER_FIRED];
+    /* only the clock tells how often it should have fired: hardware counters adapt their period */
+    if (!sampler->running && sampler->opts.event == AP_EVENT_CPU_CLOCK)
+        ret_counts->missed = missed_ticks(sampler);
 }
 
 /* "memlock:" of an object's fdinfo is what the kernel charges for it. */

@@ -27,7 +27,7 @@ struct ap_sampler_opts {
 
 struct ap_sampler_counts {
     uint64_t counters[AP_COUNTER_CNT]; /* summed over CPUs */
-    uint64_t periods; /* periods that passed on the events' own clocks; the sum of what should have fired */
+    uint64_t missed;                   /* ticks in scope that did not come (account.h); exact once stopped */
 };
 
 struct ap_sampler; /* opaque */

@@ -286,15 +286,11 @@ static void account(const struct session *s, const struct ap_sampler_counts *cou
     const uint64_t *c = counts->counters;
     uint64_t fired = c[AP_COUNTER_FIRED];
     uint64_t in_scope = fired - c[AP_COUNTER_IDLE] - c[AP_COUNTER_OUT_OF_SCOPE];
-    uint64_t missed = counts->periods > fired ? counts->periods - fired : 0;
 
-    /* what did not fire cannot tell whether it was in scope: it counts by the share of what did */
-    if (fired)
-        missed = (uint64_t)((double)missed * (double)in_scope / (double)fired + 0.5);
-    capture->expected = in_scope + missed;
+    capture->expected = in_scope + counts->missed;
     capture->idle = c[AP_COUNTER_IDLE];
     capture->out_of_scope = c[AP_COUNTER_OUT_OF_SCOPE];
-    capture->losses[AP_LOSS_MISSED] = missed;
+    capture->losses[AP_LOSS_MISSED] = counts->missed;
     capture->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
     capture->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
     capture->losses[AP_LOSS_NO_STACK] = s->collect->losses[AP_LOSS_NO_STACK];

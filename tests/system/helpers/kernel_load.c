@@ -21,10 +21,8 @@
 
 #define NOINLINE __attribute__((noinline))
 
-#define THREADS_MAX 16
-#define CHUNK_ITERATIONS                                                                                               \
-    20000                             /* tens of microseconds natively, well under a sampling period when emulated     \
-                                       */
+#define THREADS_MAX       16
+#define CHUNK_ITERATIONS  20000       /* well under a sampling period, also when emulated */
 #define READ_SZ           (256 << 10) /* one read() of this many zeroes: time that belongs to the kernel */
 #define CHUNKS_PER_READ   32
 #define CHILD_CPU_NS      10000000ULL /* a child burns this much: two periods of 199 Hz */
