@@ -70,13 +70,12 @@ enum ap_counter {
 
 /* Set before load; the verifier removes the code of whatever is off. */
 struct ap_bpf_config {
-    __u32 pid_ns_inum;     /* inode of the agent's pid namespace; 0 = the initial one */
-    __u32 max_stack;       /* kernel.perf_event_max_stack: where bpf_get_stack() cuts */
-    __u32 comm_cnt;        /* names in `comms` */
-    __u8 filter_pid;       /* only processes in the target map */
-    __u8 filter_cgroup;    /* only tasks under the cgroup in the cgroup map */
-    __u8 has_task_pt_regs; /* helper bpf_task_pt_regs (5.15): user stacks deeper than max_stack */
-    __u8 follow_children;  /* children of targets become targets */
+    __u32 pid_ns_inum;  /* inode of the agent's pid namespace; 0 = the initial one */
+    __u32 max_stack;    /* kernel.perf_event_max_stack: where bpf_get_stack() cuts */
+    __u32 comm_cnt;     /* names in `comms` */
+    __u8 filter_pid;    /* only processes in the target map */
+    __u8 filter_cgroup; /* only tasks under the cgroup in the cgroup map */
+    __u8 reserved[2];
     char comms[AP_COMM_FILTERS_MAX][AP_COMM_SZ];
 };
 

@@ -42,12 +42,13 @@ static __always_inline void fill_head(struct ap_cpu_record *head, struct task_st
     bpf_get_current_comm(head->comm, sizeof(head->comm));
 }
 
-static __always_inline __u32 take_sample(struct bpf_perf_event_data *ctx)
+static __always_inline __u32 take_sample(struct bpf_perf_event_data *ctx, const bool deep)
 {
     struct task_struct *task = (struct task_struct *)bpf_get_current_task();
     __u64 ids = bpf_get_current_pid_tgid(), flags;
     struct stack_scratch *rec;
-    __u32 zero = 0, pid, size;
+    __u32 zero = 0, pid;
+    __u64 size;
 
     if (!(__u32)ids)
         return AP_COUNTER_IDLE; /* only the idle tasks have number 0 */
@@ -58,7 +59,8 @@ static __always_inline __u32 take_sample(struct bpf_perf_event_data *ctx)
     if (!rec)
         return AP_COUNTER_NO_SCRATCH;
     fill_head(&rec->head, task, pid, ids);
-    size = capture_stack(ctx, rec);
+    size = capture_stack(ctx, rec, deep);
+    barrier_var(size); /* one register, so that the verifier sees what was checked */
     if (size > sizeof(*rec))
         return AP_COUNTER_NO_SCRATCH; /* cannot happen; bounds the size for the verifier */
     flags = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
@@ -67,15 +69,27 @@ static __always_inline __u32 take_sample(struct bpf_perf_event_data *ctx)
     return AP_COUNTER_SENT;
 }
 
-SEC("perf_event")
-int cpu_sample(struct bpf_perf_event_data *ctx)
+static __always_inline int sample(struct bpf_perf_event_data *ctx, const bool deep)
 {
     __u64 start = bpf_ktime_get_ns();
 
     counter_add(AP_COUNTER_FIRED, 1);
-    counter_add(take_sample(ctx), 1);
+    counter_add(take_sample(ctx, deep), 1);
     counter_add(AP_COUNTER_RUN_NS, bpf_ktime_get_ns() - start);
     return 0;
+}
+
+/* One of the two is loaded. */
+SEC("perf_event")
+int cpu_sample(struct bpf_perf_event_data *ctx)
+{
+    return sample(ctx, false);
+}
+
+SEC("perf_event")
+int cpu_sample_deep(struct bpf_perf_event_data *ctx)
+{
+    return sample(ctx, true);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

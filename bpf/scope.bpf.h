@@ -9,11 +9,11 @@
 
 const volatile struct ap_bpf_config config = {};
 
-/* Process ids in scope, as the agent's pid namespace numbers them. */
+/* Process ids in scope, as the agent's pid namespace numbers them. Preallocated, which 5.10 demands of maps that
+ * perf_event programs use; the agent makes it small when nobody asked for --pid. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, AP_TARGETS_MAX);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, __u32);
     __type(value, __u8);
 } targets SEC(".maps");

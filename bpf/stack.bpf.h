@@ -30,25 +30,43 @@ struct fp_frame {
     __u64 next, ret;
 };
 
-/* Walks frame pointers from the interrupted user instruction, for stacks longer than what the kernel's own
- * walk gives. Same rules as perf_callchain_user(): aligned, strictly growing frames. Returns frames written;
- * *cut when the chain went on. */
+struct fp_walk {
+    __u64 fp;
+    __u64 *addrs;
+    __u32 cnt;
+    bool cut; /* the chain went on past AP_USER_FRAMES_MAX */
+};
+
+/* One frame; 1 ends the walk. Same rules as perf_callchain_user(): aligned, strictly growing frames. */
+static long walk_frame(__u32 index, struct fp_walk *walk)
+{
+    __u32 at = walk->cnt;
+    struct fp_frame frame;
+
+    if (!walk->fp || (walk->fp & 7) || bpf_probe_read_user(&frame, sizeof(frame), (void *)walk->fp) || !frame.ret)
+        return 1;
+    if (at >= AP_USER_FRAMES_MAX) {
+        walk->cut = true;
+        return 1;
+    }
+    walk->addrs[at] = frame.ret;
+    walk->cnt = at + 1;
+    if (frame.next <= walk->fp)
+        return 1;
+    walk->fp = frame.next;
+    return 0;
+}
+
+/* Walks frame pointers from the interrupted user instruction, for stacks longer than what the kernel's own walk gives.
+ * Returns bytes written. */
 static __always_inline __u32 walk_frame_pointers(__u64 ip, __u64 fp, __u64 *addrs, bool *cut)
 {
-    struct fp_frame frame;
-    __u32 i;
+    struct fp_walk walk = {.fp = fp, .addrs = addrs, .cnt = 1};
 
     addrs[0] = ip;
-    for (i = 1; i < AP_USER_FRAMES_MAX; i++) {
-        if (!fp || (fp & 7) || bpf_probe_read_user(&frame, sizeof(frame), (void *)fp) || !frame.ret)
-            return i;
-        addrs[i] = frame.ret;
-        if (frame.next <= fp)
-            return i + 1;
-        fp = frame.next;
-    }
-    *cut = true;
-    return i;
+    bpf_loop(AP_USER_FRAMES_MAX, walk_frame, &walk, 0);
+    *cut = walk.cut;
+    return walk.cnt * 8;
 }
 
 /* User half beyond kernel.perf_event_max_stack. Returns bytes, 0 when the registers are out of reach. */
@@ -58,16 +76,17 @@ static __always_inline __u32 walk_deep_user(bpf_user_pt_regs_t *regs, __u64 *add
     struct pt_regs user;
 
     if (REGS_IN_USER_MODE(regs))
-        return walk_frame_pointers(PT_REGS_IP(regs), PT_REGS_FP(regs), addrs, cut) * 8;
+        return walk_frame_pointers(PT_REGS_IP(regs), PT_REGS_FP(regs), addrs, cut);
     saved = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
     if (bpf_probe_read_kernel(&user, sizeof(user), saved))
         return 0;
-    return walk_frame_pointers(PT_REGS_IP(&user), PT_REGS_FP(&user), addrs, cut) * 8;
+    return walk_frame_pointers(PT_REGS_IP(&user), PT_REGS_FP(&user), addrs, cut);
 }
 
-/* Fills in the frames, their numbers and the truncation flags of a record whose head is otherwise complete.
- * Returns the size of the whole record in bytes. */
-static __always_inline __u32 capture_stack(struct bpf_perf_event_data *ctx, struct stack_scratch *rec)
+/* Fills in the frames, their numbers and the truncation flags of a record whose head is otherwise complete. `deep`:
+ * this kernel has bpf_loop (5.17), so user stacks longer than max_stack are walked to AP_USER_FRAMES_MAX. Returns the
+ * size of the whole record in bytes. */
+static __always_inline __u64 capture_stack(struct bpf_perf_event_data *ctx, struct stack_scratch *rec, const bool deep)
 {
     long kernel_sz, user_sz = 0, deep_sz;
     bool cut = false;
@@ -84,14 +103,11 @@ static __always_inline __u32 capture_stack(struct bpf_perf_event_data *ctx, stru
         user_sz = 0;
     if (user_sz >= (long)config.max_stack * 8) {
         cut = true;
-        if (config.has_task_pt_regs) {
-            cut = false;
-            deep_sz = walk_deep_user(&ctx->regs, user, &cut);
-            if (deep_sz > user_sz)
-                user_sz = deep_sz;
-            else
-                cut = true;
-        }
+        deep_sz = deep ? walk_deep_user(&ctx->regs, user, &cut) : 0;
+        if (deep_sz >= user_sz)
+            user_sz = deep_sz;
+        else
+            cut = true;
     }
     rec->head.kernel_cnt = kernel_sz / 8;
     rec->head.user_cnt = user_sz / 8;

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,19 +20,18 @@
 
 static const char program[] = "aperture-agent";
 
-/* libbpf's own words, which matter when a program does not load, go to the debug log. */
+/* libbpf's own words, which matter when a program does not load, go to the debug log line by line. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
 {
-    char text[AP_LOG_MESSAGE_SZ];
-    size_t len;
+    char *text, *line, *rest;
 
-    if (level == LIBBPF_DEBUG || ap_log_get_level() < AP_LOG_DEBUG)
+    if (level == LIBBPF_DEBUG || ap_log_get_level() < AP_LOG_DEBUG || vasprintf(&text, fmt, args) < 0)
         return 0;
-    vsnprintf(text, sizeof(text), fmt, args);
-    len = strlen(text);
-    while (len && text[len - 1] == '\n')
-        text[--len] = '\0';
-    ap_log_debug("%s", text);
+    rest = text;
+    while ((line = strsep(&rest, "\n")))
+        if (*line)
+            ap_log_debug("%s", line);
+    free(text);
     return 0;
 }
 
@@ -62,8 +62,8 @@ static int self_test(void)
 
     if (!out)
         return EXIT_FAILED;
-    ap_sampler_self_test(out);
-    rc = ap_out_flush(out);
+    rc = ap_sampler_self_test(out);
+    rc = ap_out_flush(out) || rc;
     ap_out_free(out);
     return rc ? EXIT_FAILED : 0;
 }

@@ -41,6 +41,7 @@ struct ap_sampler {
     int possible_cpus;
     struct ap_cpus_idle idle_now, idle_last;
     uint64_t idle_sum[AP_CPUS_MAX]; /* idle time while recording, ns */
+    bool deep;                      /* which of the two sampling programs is loaded */
     bool running;
     ap_sampler_fn fn; /* consumer of the drain in progress */
     void *fn_ctx;
@@ -72,7 +73,7 @@ static uint32_t ring_size(size_t cpu_cnt)
     return size;
 }
 
-static void fill_config(struct cpu_bpf *skel, const struct ap_sampler_opts *opts, bool has_task_pt_regs)
+static void fill_config(struct cpu_bpf *skel, const struct ap_sampler_opts *opts, bool deep)
 {
     struct ap_bpf_config config = {.pid_ns_inum = own_pid_ns_inum()};
     uint64_t max_stack = 0;
@@ -82,13 +83,13 @@ static void fill_config(struct cpu_bpf *skel, const struct ap_sampler_opts *opts
         max_stack = max_stack > AP_USER_FRAMES_MAX ? AP_USER_FRAMES_MAX : AP_KERNEL_FRAMES_MAX;
     config.max_stack = (uint32_t)max_stack;
     config.filter_pid = opts->pid_cnt > 0;
-    config.follow_children = opts->pid_cnt > 0;
     config.filter_cgroup = opts->cgroup != NULL;
-    config.has_task_pt_regs = has_task_pt_regs;
     config.comm_cnt = (uint32_t)opts->comm_cnt;
     for (i = 0; i < opts->comm_cnt; i++)
         snprintf(config.comms[i], AP_COMM_SZ, "%s", opts->comms[i]);
     memcpy((void *)&skel->rodata->config, &config, sizeof(config));
+    bpf_program__set_autoload(skel->progs.cpu_sample, !deep);
+    bpf_program__set_autoload(skel->progs.cpu_sample_deep, deep);
     bpf_program__set_autoload(skel->progs.scope_fork, opts->pid_cnt > 0);
     bpf_program__set_autoload(skel->progs.scope_exit, opts->pid_cnt > 0);
 }
@@ -108,8 +109,7 @@ static int load_error(int rc, struct ap_error *err)
 
 /* Opens, configures and loads; tried again without what this kernel lacks. NULL with *ret_rc set on failure.
  */
-static struct cpu_bpf *load_skeleton(const struct ap_sampler_opts *opts, uint32_t ring_sz, bool has_task_pt_regs,
-                                     int *ret_rc)
+static struct cpu_bpf *load_skeleton(const struct ap_sampler_opts *opts, uint32_t ring_sz, bool deep, int *ret_rc)
 {
     struct cpu_bpf *skel = cpu_bpf__open();
 
@@ -117,9 +117,11 @@ static struct cpu_bpf *load_skeleton(const struct ap_sampler_opts *opts, uint32_
         *ret_rc = -errno;
         return NULL;
     }
-    fill_config(skel, opts, has_task_pt_regs);
+    fill_config(skel, opts, deep);
     skel->rodata->wakeup_bytes = ring_sz / 4;
     *ret_rc = bpf_map__set_max_entries(skel->maps.records, ring_sz);
+    if (!*ret_rc && !opts->pid_cnt)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.targets, 1);
     if (!*ret_rc)
         *ret_rc = cpu_bpf__load(skel);
     if (*ret_rc) {
@@ -162,16 +164,24 @@ static int add_targets(struct ap_sampler *sampler, const struct ap_sampler_opts 
     return 0;
 }
 
+/* bpf_loop (5.17), with which user stacks beyond the kernel's limit are walked. */
+static bool has_loop(void)
+{
+    return libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_loop, NULL) == 1;
+}
+
 static int load(struct ap_sampler *sampler, size_t cpu_cnt, struct ap_error *err)
 {
     const struct ap_sampler_opts *opts = &sampler->opts;
     uint32_t ring_sz = ring_size(cpu_cnt);
-    bool deep = libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_task_pt_regs, NULL) == 1;
+    bool deep = has_loop();
     int rc;
 
+    sampler->deep = deep;
     sampler->skel = load_skeleton(opts, ring_sz, deep, &rc);
     if (!sampler->skel && deep) {
-        ap_log_debug("loading again without deep user stacks");
+        ap_log_warn("this kernel refuses the program for deep stacks: user stacks end at kernel.perf_event_max_stack");
+        sampler->deep = false;
         sampler->skel = load_skeleton(opts, ring_sz, false, &rc);
     }
     if (!sampler->skel)
@@ -206,6 +216,11 @@ static void sampling_attr(const struct ap_sampler_opts *opts, struct perf_event_
     ret_attr->freq = 1;
     ret_attr->sample_freq = opts->frequency;
     ret_attr->disabled = 1;
+}
+
+static int sampling_fd(const struct ap_sampler *sampler)
+{
+    return bpf_program__fd(sampler->deep ? sampler->skel->progs.cpu_sample_deep : sampler->skel->progs.cpu_sample);
 }
 
 static int open_error(const struct ap_sampler_opts *opts, int rc, struct ap_error *err)
@@ -259,7 +274,7 @@ struct ap_sampler *ap_sampler_new(const struct ap_sampler_opts *opts, struct ap_
         goto fail;
     }
     sampling_attr(opts, &attr);
-    rc = ap_perf_cpus_open(&sampler->events, &attr, cpus, bpf_program__fd(sampler->skel->progs.cpu_sample));
+    rc = ap_perf_cpus_open(&sampler->events, &attr, cpus, sampling_fd(sampler));
     if (rc < 0) {
         open_error(opts, rc, err);
         goto fail;
@@ -324,7 +339,7 @@ int ap_sampler_refresh_cpus(struct ap_sampler *sampler)
     add_idle(sampler);
     sampling_attr(&sampler->opts, &attr);
     attr.disabled = !sampler->running;
-    return ap_perf_cpus_refresh(&sampler->events, &attr, bpf_program__fd(sampler->skel->progs.cpu_sample));
+    return ap_perf_cpus_refresh(&sampler->events, &attr, sampling_fd(sampler));
 }
 
 uint32_t ap_sampler_cpu_cnt(const struct ap_sampler *sampler)
@@ -426,22 +441,24 @@ int ap_sampler_self_test(struct ap_out *out)
          {.frequency = 99, .pids = &pid, .pid_cnt = 1, .cgroup = "", .comms = comms, .comm_cnt = 1},
          false},
     };
+    bool loop = has_loop();
     struct cpu_bpf *skel;
     int failed = 0, rc;
     size_t i;
 
     for (i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
-        skel = load_skeleton(&variants[i].opts, RING_SZ_MIN, variants[i].deep, &rc);
-        if (skel) {
-            ap_out_printf(out, "ok %s\n", variants[i].name);
-            cpu_bpf__destroy(skel);
+        if (variants[i].deep && !loop) {
+            ap_out_printf(out, "unavailable %s: needs the helper bpf_loop (Linux 5.17)\n", variants[i].name);
             continue;
         }
-        failed++;
-        if (variants[i].deep && libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_task_pt_regs, NULL) == 0)
-            ap_out_printf(out, "unavailable %s: needs the helper bpf_task_pt_regs (Linux 5.15)\n", variants[i].name);
+        skel = load_skeleton(&variants[i].opts, RING_SZ_MIN, variants[i].deep, &rc);
+        if (!skel)
+            failed++;
+        if (skel)
+            ap_out_printf(out, "ok %s\n", variants[i].name);
         else
-            ap_out_printf(out, "unavailable %s: %s\n", variants[i].name, strerror(-rc));
+            ap_out_printf(out, "failed %s: %s\n", variants[i].name, strerror(-rc));
+        cpu_bpf__destroy(skel);
     }
     return failed;
 }

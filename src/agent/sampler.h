@@ -65,8 +65,8 @@ void ap_sampler_counts(struct ap_sampler *sampler, struct ap_sampler_counts *ret
 /* Memory of maps and programs as the kernel accounts it, bytes. */
 uint64_t ap_sampler_memory(const struct ap_sampler *sampler);
 
-/* Loads every program in each variant and writes "ok NAME" or "unavailable NAME: reason" lines. Number of
- * variants that cannot be loaded. */
+/* Loads every program in each variant and writes a line for each: "ok NAME", "unavailable NAME: needs ... (Linux X.Y)"
+ * when this kernel is too old for it, or "failed NAME: reason". Number of failed ones. */
 int ap_sampler_self_test(struct ap_out *out);
 
 #endif

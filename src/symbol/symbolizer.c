@@ -7,9 +7,9 @@
 #include "symbol/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -99,19 +99,21 @@ void ap_symbolizer_stop(struct ap_symbolizer *symbolizer)
     symbolizer->sock = -1;
 }
 
-/* True when /proc/kallsyms hides addresses from us: its first one is 0. */
+/* True when /proc/kallsyms hides addresses from us: all of them are 0. The first ones may be 0 anyway, per-CPU symbols
+ * stand there on many kernels. */
 static bool kernel_hidden(void)
 {
-    char first[17] = {0};
-    ssize_t n;
-    int fd;
+    bool hidden = true;
+    char line[1024];
+    FILE *symbols;
 
-    fd = open("/proc/kallsyms", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    symbols = fopen("/proc/kallsyms", "re");
+    if (!symbols)
         return true;
-    n = read(fd, first, sizeof(first) - 1);
-    close(fd);
-    return n != sizeof(first) - 1 || !strcmp(first, "0000000000000000");
+    while (hidden && fgets(line, sizeof(line), symbols))
+        hidden = !strtoull(line, NULL, 16);
+    fclose(symbols);
+    return hidden;
 }
 
 struct ap_symbolizer *ap_symbolizer_new(struct ap_error *err)
