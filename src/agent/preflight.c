@@ -60,12 +60,29 @@ static int check_capabilities(struct ap_error *err)
     return 0;
 }
 
+/* /proc must number processes as we do, or every look into it would be at a stranger. */
+static int check_proc(struct ap_error *err)
+{
+    char target[32] = "";
+
+    if (readlink("/proc/self", target, sizeof(target) - 1) < 0)
+        return ap_error_set(err, -EOPNOTSUPP, "/proc is not mounted: mount -t proc proc /proc");
+    if (strtol(target, NULL, 10) != (long)getpid())
+        return ap_error_set(err, -EOPNOTSUPP,
+                            "/proc belongs to another pid namespace (it knows this process as %s, not %d): mount one "
+                            "for this namespace, as unshare --mount-proc and container runtimes do",
+                            target, (int)getpid());
+    return 0;
+}
+
 int ap_preflight_system(struct ap_error *err)
 {
     struct utsname uts = {0};
     int rc;
 
-    rc = check_capabilities(err);
+    rc = check_proc(err);
+    if (!rc)
+        rc = check_capabilities(err);
     if (rc)
         return rc;
     uname(&uts);

@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -24,6 +25,7 @@ USAGE = 2
 FAILED = 1
 CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error:|Segmentation|Assertion")
 
+sys.setrecursionlimit(10000)  # a document nests as deep as its stacks
 libc = ctypes.CDLL(None, use_errno=True)
 
 

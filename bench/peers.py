@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The loads, and the profilers that are measured beside each other."""
+import ctypes
+import json
+import os
+import pathlib
+import platform
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+BUILD = pathlib.Path(os.environ.get("APERTURE_BUILD_DIR", "build")).resolve()
+STARTUP_S, SETTLE_S, STOP_S = 20, 0.2, 60
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def spawn(command, **options):
+    """A process that ends with this one."""
+    return subprocess.Popen(
+        command,
+        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        cwd=options.pop("cwd", "/tmp"),
+        **{"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **options},
+    )
+
+
+def end(process, sig=signal.SIGINT):
+    """Ends one process, by its id, and returns what it wrote to standard error."""
+    process.send_signal(sig)
+    try:
+        return process.communicate(timeout=STOP_S)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+
+
+def cpu_ns(pid):
+    """CPU time of all threads of a living process: the clock that clock_getcpuclockid(3) names."""
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def read(path):
+    try:
+        return pathlib.Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def memory(pid):
+    """Peak resident bytes of a process and its children, and bytes of perf rings (kernel memory, not resident)."""
+    peak = rings = 0
+    for task in [pid, *map(int, read(f"/proc/{pid}/task/{pid}/children").split())]:
+        found = re.search(r"VmHWM:\s+(\d+)", read(f"/proc/{task}/status"))
+        peak += int(found[1]) * 1024 if found else 0
+    text = read(f"/proc/{pid}/smaps")
+    for size, resident in re.findall(r"anon_inode:\[perf_event\]\nSize:\s+(\d+) kB(?:.*\n)*?Rss:\s+(\d+) kB", text):
+        rings += (int(size) - int(resident)) * 1024
+    return peak, rings
+
+
+def bpf_programs(pid):
+    """Sampling programs that a process holds: run time and runs since the statistics were switched on, and bytes."""
+    text = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, text=True, check=True).stdout
+    mine = [p for p in json.loads(text) if any(holder["pid"] == pid for holder in p.get("pids", []))]
+    sampling = [p for p in mine if p["type"] == "perf_event"]
+    return {
+        "ns": sum(p.get("run_time_ns", 0) for p in sampling),
+        "runs": sum(p.get("run_cnt", 0) for p in sampling),
+        "bytes": sum(p.get("bytes_memlock", 0) for p in mine),
+    }
+
+
+def bpf_map_bytes(pid):
+    text = subprocess.run(["bpftool", "-j", "map", "show"], capture_output=True, text=True, check=True).stdout
+    mine = [m for m in json.loads(text) if any(holder["pid"] == pid for holder in m.get("pids", []))]
+    return sum(m.get("bytes_memlock", 0) for m in mine)
+
+
+class Load:
+    """A load in the background; read() says how much it has done since it started."""
+
+    def __init__(self, name):
+        self.process = spawn([BUILD / "bench" / f"load-{name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def read(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return tuple(map(int, self.process.stdout.readline().split()))
+
+    def __enter__(self):
+        time.sleep(0.5)
+        return self
+
+    def __exit__(self, *args):
+        end(self.process, signal.SIGKILL)
+
+
+class Profiler:
+    """Runs from start() to stop(); after start() it records."""
+
+    name = ""
+
+    def start(self, hz):
+        raise NotImplementedError
+
+    def stop(self):
+        raise NotImplementedError
+
+    def cpu_ns(self):
+        return cpu_ns(self.process.pid)
+
+
+class Nothing(Profiler):
+    name = "nothing"
+
+    def start(self, hz):
+        pass
+
+    def stop(self):
+        pass
+
+    def cpu_ns(self):
+        return 0
+
+
+class Timer(Profiler):
+    """The sampling event alone: the timer interrupt and the kernel's handler, with nobody to take the sample."""
+
+    name = "timer"
+    NR = {"x86_64": 298, "aarch64": 241}.get(platform.machine())
+    FREQ = 1 << 10
+
+    def start(self, hz):
+        # perf_event_attr, PERF_ATTR_SIZE_VER0: PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK
+        attr = struct.pack("IIQQQQQIIQ", 1, 64, 0, hz, 0, 0, self.FREQ, 0, 0, 0)
+        self.fds = [libc.syscall(self.NR, attr, -1, cpu, -1, 0) for cpu in sorted(os.sched_getaffinity(0))]
+        if min(self.fds) < 0:
+            raise OSError(ctypes.get_errno(), "perf_event_open")
+
+    def stop(self):
+        for fd in self.fds:
+            os.close(fd)
+
+    def cpu_ns(self):
+        return 0
+
+
+class Agent(Profiler):
+    name = "aperture-agent"
+
+    def start(self, hz):
+        self.out = tempfile.mkdtemp(prefix="aperture-bench-")
+        reader, writer = os.pipe()
+        self.process = spawn(
+            [BUILD / "aperture-agent", "-F", str(hz), "-q", "-o", f"{self.out}/a.json", "--ready-fd", str(writer)],
+            pass_fds=[writer],
+        )
+        os.close(writer)
+        ready = select.select([reader], [], [], STARTUP_S)[0] and os.read(reader, 1)
+        os.close(reader)
+        if not ready:
+            raise RuntimeError(f"aperture-agent does not start: {end(self.process)}")
+
+    def stop(self):
+        words = end(self.process)
+        try:
+            document = json.loads(read(f"{self.out}/a.json") or "null")
+        finally:
+            shutil.rmtree(self.out)
+        if not document:
+            raise RuntimeError(f"aperture-agent wrote nothing: {words}")
+        return document
+
+
+class Perf(Profiler):
+    name = "perf record -g"
+
+    def start(self, hz):
+        self.out = tempfile.mkdtemp(prefix="aperture-bench-")
+        ctl, self.ctl = os.pipe()
+        self.ack, ack = os.pipe()
+        self.process = spawn(
+            ["perf", "record", "-F", str(hz), "-a", "-g", "-e", "cpu-clock", "-D", "-1", "-o", f"{self.out}/perf.data"]
+            + ["--control", f"fd:{ctl},{ack}"],
+            pass_fds=[ctl, ack],
+        )
+        os.close(ctl)
+        os.close(ack)
+        os.write(self.ctl, b"enable\n")
+        if not select.select([self.ack], [], [], STARTUP_S)[0] or not os.read(self.ack, 16):
+            raise RuntimeError(f"perf does not start: {end(self.process)}")
+
+    def stop(self):
+        end(self.process)
+        os.close(self.ctl)
+        os.close(self.ack)
+        shutil.rmtree(self.out)
+
+
+class Bpftrace(Profiler):
+    """Counts stacks in the kernel, by stack ids, as bcc's profile does."""
+
+    name = "bpftrace profile"
+
+    def start(self, hz):
+        script = f"BEGIN {{ printf(\"ready\\n\"); }} profile:hz:{hz} {{ @[kstack, ustack, pid, comm] = count(); }}"
+        self.process = spawn(["bpftrace", "-B", "line", "-e", script], stdout=subprocess.PIPE)
+        while line := self.process.stdout.readline():
+            if line == "ready\n":
+                return
+        raise RuntimeError(f"bpftrace does not start: {end(self.process)}")
+
+    def stop(self):
+        end(self.process)
+
+
+def peers():
+    """Who can be measured here, with versions, and who cannot and why."""
+    there, missing = [Agent()], []
+    versions = {"aperture-agent": first_line([BUILD / "aperture-agent", "--version"])}
+    for command, profiler in (("perf", Perf()), ("bpftrace", Bpftrace())):
+        if shutil.which(command):
+            there.append(profiler)
+            versions[profiler.name] = first_line([command, "--version"])
+        else:
+            missing.append(f"{command}: not installed")
+    if not shutil.which("profile-bpfcc"):
+        missing.append("bcc's `profile`: not installed (bpfcc-tools)")
+    elif not pathlib.Path(f"/lib/modules/{platform.release()}/build").exists():
+        missing.append("bcc's `profile` (bpfcc-tools): needs headers of the running kernel, and there are none")
+    missing.append("libbpf-tools' `profile`: not in Debian 12's libbpf-tools (0.26)")
+    return there, versions, missing
+
+
+def first_line(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (done.stdout.strip() or done.stderr.strip()).splitlines()[0]
+
+
+class Watch:
+    """Follows the memory of a process until it ends: its peak is gone with it."""
+
+    def __init__(self, pid):
+        self.pid, self.peak, self.rings, self.on = pid, 0, 0, True
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while self.on:
+            peak, rings = memory(self.pid)
+            self.peak, self.rings = max(self.peak, peak), max(self.rings, rings)
+            time.sleep(0.05)
+
+    def stop(self):
+        self.on = False
+        self.thread.join()
