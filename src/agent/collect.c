@@ -27,9 +27,9 @@ struct ap_collect_index {
     struct ap_processes *processes;
     struct ap_map locations, traces;
     size_t location_cap, trace_cap;
-    struct {
+    union {
         struct ap_trace trace;
-        uint32_t frames[TRACE_FRAMES_MAX];
+        char room[sizeof(struct ap_trace) + TRACE_FRAMES_MAX * sizeof(uint32_t)];
     } scratch;
 };
 

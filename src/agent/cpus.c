@@ -47,12 +47,14 @@ int ap_cpus_parse(const char *list, struct ap_cpus *ret_cpus)
         }
         if (last + 1 > ret_cpus->end)
             ret_cpus->end = last + 1;
-        if (*pos == ',')
-            pos++;
-        else if (*pos && *pos != '\n')
+        if (*pos != ',')
+            break;
+        pos++;
+        if (*pos < '0' || *pos > '9')
             return -EINVAL;
     }
-    return ret_cpus->cnt ? 0 : -EINVAL;
+    pos += *pos == '\n';
+    return ret_cpus->cnt && !*pos ? 0 : -EINVAL;
 }
 
 int ap_cpus_online(struct ap_cpus *ret_cpus, struct ap_error *err)
@@ -75,8 +77,9 @@ bool ap_cpus_idle_line(const char *line, struct ap_cpus_idle *idle)
     uint64_t idle_ticks, iowait_ticks;
     unsigned cpu;
 
-    /* user, nice, system, idle, iowait: proc_stat(5) */
-    if (sscanf(line, "cpu%u %*u %*u %*u %" SCNu64 " %" SCNu64, &cpu, &idle_ticks, &iowait_ticks) != 3 ||
+    /* user, nice, system, idle, iowait: proc_stat(5); without a number after "cpu" it is the sum of all */
+    if (strncmp(line, "cpu", 3) != 0 || line[3] < '0' || line[3] > '9' ||
+        sscanf(line, "cpu%u %*u %*u %*u %" SCNu64 " %" SCNu64, &cpu, &idle_ticks, &iowait_ticks) != 3 ||
         cpu >= AP_CPUS_MAX)
         return false;
     idle->has[cpu] = true;

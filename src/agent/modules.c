@@ -38,26 +38,33 @@ struct ap_modules {
     struct ap_map jits;  /* pid -> entry */
 };
 
+/* Looks first and opens then: opening a device or a pipe has effects of its own. */
 int ap_open_in_root(int root_fd, const char *path)
 {
     struct open_how how = {
-        .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+        .flags = O_PATH | O_CLOEXEC,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
+    char link[64];
     struct stat st;
-    long fd;
+    int place, fd;
 
     if (root_fd < 0)
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        place = open(path, O_PATH | O_CLOEXEC);
     else
-        fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-    if (fd < 0)
+        place = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    if (place < 0)
         return -errno;
-    if (fstat((int)fd, &st) || !S_ISREG(st.st_mode)) {
-        close((int)fd);
+    if (fstat(place, &st) || !S_ISREG(st.st_mode)) {
+        close(place);
         return -EACCES;
     }
-    return (int)fd;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", place);
+    fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        fd = -errno;
+    close(place);
+    return fd;
 }
 
 static struct entry *add(struct ap_modules *modules, uint8_t kind, const char *path, uint8_t reason)
@@ -266,6 +273,16 @@ uint32_t ap_modules_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pi
     if (ap_map_put(&modules->jits, &entry->key.pid, sizeof(entry->key.pid), entry))
         return AP_MODULE_ID_BUDGET;
     return entry->id;
+}
+
+void ap_modules_know_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd)
+{
+    struct entry *entry = ap_map_get(&modules->jits, &pid, sizeof(pid));
+
+    if (!entry)
+        return;
+    entry->module.ns_pid = ns_pid;
+    entry->module.root_fd = root_fd;
 }
 
 void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid)

@@ -73,6 +73,9 @@ uint32_t ap_modules_file(struct ap_modules *modules, uint32_t pid, uint32_t ns_p
 /* The JIT module of a process, made on first use. */
 uint32_t ap_modules_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd);
 
+/* Number and root of a process, should it have a JIT module: a process may map memory before a sample tells them. */
+void ap_modules_know_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd);
+
 /* The process ended: reads its perf map while it can be found, and starts a new module should the number
  * return. */
 void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid);

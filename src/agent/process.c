@@ -348,6 +348,7 @@ static void scan(struct ap_processes *processes, struct ap_process *process)
 {
     char path[64], line[MAPS_LINE_SZ], exe[MAPS_LINE_SZ];
     struct ap_mapped_file file;
+    bool from_middle = false;
     ssize_t len;
     FILE *maps;
 
@@ -367,7 +368,11 @@ static void scan(struct ap_processes *processes, struct ap_process *process)
         process->image->exe = strdup(exe);
     }
     while (fgets(line, sizeof(line), maps)) {
-        if (!parse_maps_line(line, &file))
+        /* the rest of a line that is too long is part of a name, not a mapping */
+        bool rest = from_middle;
+
+        from_middle = !strchr(line, '\n');
+        if (rest || !parse_maps_line(line, &file))
             continue;
         map_file(processes, process, &file);
         process->known = true;
@@ -433,6 +438,8 @@ static void take_exec(struct ap_processes *processes, const struct ap_process_ev
     }
     process->known = true; /* every mapping of the new program comes as an event */
     process->detailed = false;
+    processes->ended -= process->exit_ns != 0; /* exec by another thread ends the first one */
+    process->exit_ns = 0;
     ap_modules_end_jit(processes->modules, process->pid);
 }
 
@@ -478,13 +485,17 @@ void ap_processes_event(struct ap_processes *processes, const struct ap_process_
 struct ap_process *ap_processes_sampled(struct ap_processes *processes, uint32_t pid, uint32_t ns_pid)
 {
     struct ap_process *process = find(processes, pid);
+    bool news;
 
     if (!process)
         process = discover(processes, pid, ns_pid);
     if (!process)
         return NULL;
+    news = !process->detailed || (ns_pid && ns_pid != process->ns_pid);
     process->ns_pid = ns_pid ? ns_pid : process->ns_pid;
     read_details(processes, process);
+    if (news)
+        ap_modules_know_jit(processes->modules, pid, process->ns_pid, process->root_fd);
     return process;
 }
 

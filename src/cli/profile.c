@@ -223,6 +223,7 @@ static int run(const struct profile_config *config, char **command, struct ap_er
     child = fork();
     if (child == 0) {
         close(go[1]);
+        close(ready[1]); /* else the agent's end would not show */
         run_command(go[0], fail[1], command);
     }
     agent = child > 0 ? fork() : -1;

@@ -28,6 +28,7 @@ static void write_agent(const struct ap_agent_info *agent, struct ap_out *out)
         {"frequency_hz", agent->frequency},
         {"cpus", agent->cpus_online},
         {"cpu_ns", agent->cpu_ns},
+        {"other_cpu_ns", agent->other_cpu_ns},
         {"bpf_run_ns", agent->bpf_run_ns},
         {"bpf_run_count", agent->bpf_run_cnt},
         {"rss_peak_bytes", agent->rss_peak_bytes},

@@ -79,10 +79,7 @@ static uint8_t reason_of(blaze_symbolize_reason reason)
     case BLAZE_SYMBOLIZE_REASON_MISSING_SYMS:
     case BLAZE_SYMBOLIZE_REASON_UNKNOWN_ADDR:
         return AP_UNRESOLVED_STRIPPED;
-    case BLAZE_SYMBOLIZE_REASON_UNMAPPED:
-    case BLAZE_SYMBOLIZE_REASON_INVALID_FILE_OFFSET:
-        return AP_UNRESOLVED_NO_MAPPING;
-    default:
+    default: /* also a file whose headers leave out code that was mapped from it */
         return AP_UNRESOLVED_BAD_FILE;
     }
 }

@@ -80,7 +80,7 @@ def tool():
     def run(*command, **options):
         if not shutil.which(command[0]):
             pytest.skip(f"needs {command[0]}")
-        options.setdefault("check", True)
-        return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, **options)
+        options = {"check": True, "timeout": 60, **options}
+        return subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
 
     return run

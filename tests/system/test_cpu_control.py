@@ -20,7 +20,7 @@ def message(agent, status, *words):
     """The agent failed with this status and one message that has these words."""
     assert agent.rc == status, (agent.rc, agent.err)
     assert not support.CRASH.search(agent.err), agent.err
-    assert agent.err.startswith("aperture-agent: ")
+    assert re.search("^aperture-agent: error: ", agent.err, re.M)
     for word in words:
         assert re.search(word, agent.err), agent.err
 
@@ -51,9 +51,9 @@ def ids_held(pid, kind):
 
 
 def test_killed_agent_leaves_nothing(tmp_path, tool):
-    def ids(kind, name=None):
+    def ids(kind, name=""):
         shown = json.loads(tool("bpftool", "-j", kind, "list").stdout)
-        return {one["id"] for one in shown if name is None or one.get("name") == name}
+        return {one["id"] for one in shown if one.get("name", "").startswith(name)}
 
     with Agent(*TERSE, "--output", tmp_path / "killed.svg") as agent:
         held = {kind: ids_held(agent.pid, kind) for kind in ("prog", "map", "link")}
@@ -121,7 +121,7 @@ def test_duration_is_kept(out):
         (("--pid", "init"), ("pid", "init")),
         (("--pid", "4294967296"), ("pid",)),
         (("--output", "profile.xyz"), ("profile.xyz", r"\.svg")),
-        (("--output", "profile"), ("profile", "--format")),
+        (("--output", "profile"), ("\"profile\"", r"\.svg")),
         (("--format", "dot"), ("format", "dot", "svg")),
         (("--event", "tea"), ("event", "tea", "cycles")),
         (("--top", "0"), ("top",)),
@@ -179,7 +179,7 @@ def test_target_that_is_no_process():
 def test_target_that_is_a_thread():
     with load("load-shares", 60) as target:
         tasks = support.wait_until(lambda: [t for t in os.listdir(f"/proc/{target.pid}/task") if int(t) != target.pid])
-        fails_at_once("--pid", tasks[0], words=(f"--pid {tasks[0]}", "thread|no such process"))
+        fails_at_once("--pid", tasks[0], words=(f"--pid {tasks[0]}", "is a thread"))
 
 
 @pytest.mark.sanitizer
@@ -211,7 +211,7 @@ def test_event_that_this_machine_lacks(tool):
     counters = tool("perf", "stat", "-x,", "-e", "cycles", "true", check=False).stderr
     if "not supported" not in counters:
         pytest.skip("this machine has hardware counters")
-    fails_at_once("--event", "cycles", words=("cycles", "cpu-clock"))
+    fails_at_once("--event", "cycles", words=("cycle", "cpu-clock"))
 
 
 @pytest.mark.sanitizer
@@ -315,16 +315,12 @@ def test_cpu_hotplug(out):
             turn("0")
             spend(target, 1)
             turn("1")
-            # back on both CPUs: bound to the one that was away, all samples come from there
-            os.sched_setaffinity(0, os.sched_getaffinity(0))
+            # from here on all of it runs on the CPU that was away; the agent looks for CPUs once a second
             for task in os.listdir(f"/proc/{target.pid}/task"):
                 os.sched_setaffinity(int(task), {1})
-            time.sleep(2)  # the agent looks for new CPUs once a second
-            before = support.cpu_seconds(target.pid)
-            spend(target, 2)
-            spent = support.cpu_seconds(target.pid) - before
+            spend(target, 4)
             agent.stop(signal.SIGINT)
     assert agent.rc == 0 and not support.CRASH.search(agent.err), agent.err
     document = Document(out)
-    # one second on both CPUs, one on the first, and then two at least on the second
-    assert document.delivered > 0.8 * 199 * (2 + spent)
+    # one second on both CPUs, one on the first, and of the four on the second at least two
+    assert document.delivered > 0.9 * 199 * 4

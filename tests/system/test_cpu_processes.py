@@ -204,3 +204,8 @@ def test_container_id(cgroup, tmp_path):
         labels = pprof.labels(sample)
         assert labels["container"] == ident
         assert labels["pid"] == target.pid and labels["comm"].startswith("worker-")
+
+
+def test_proc_of_another_pid_namespace_is_refused():
+    agent = support.run_agent("-d", "1m", program=("unshare", "--pid", "--fork", "--kill-child", AGENT))
+    assert agent.rc == support.FAILED and "/proc belongs to another pid namespace" in agent.err

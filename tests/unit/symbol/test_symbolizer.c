@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "symbol/symbolizer.h"
+
+#include "model/capture.h"
+#include "symbol/vdso.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <link.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ANSWERS_MAX 3000
+#define NOINLINE    __attribute__((noinline, noclone))
+
+/* Functions to be found. */
+NOINLINE int find_me_first(int x);
+NOINLINE int find_me_second(int x);
+NOINLINE uintptr_t find_my_caller(void);
+NOINLINE uintptr_t find_me_outside(void);
+
+int find_me_first(int x)
+{
+    return x * 3 + 1;
+}
+
+int find_me_second(int x)
+{
+    return x ^ 0x55;
+}
+
+uintptr_t find_my_caller(void)
+{
+    return (uintptr_t)__builtin_return_address(0) - 1;
+}
+
+static inline __attribute__((always_inline)) uintptr_t find_me_inside(void)
+{
+    volatile uintptr_t addr = find_my_caller();
+
+    return addr;
+}
+
+uintptr_t find_me_outside(void)
+{
+    return find_me_inside() + 0;
+}
+
+/* Answers to one request, the first two frames of each. */
+struct answer {
+    unsigned calls;
+    size_t cnt;
+    uint8_t reason;
+    struct {
+        char function[128], file[128], module[64];
+        uint32_t line;
+        bool inlined;
+    } frames[2];
+};
+
+static struct answer answers[ANSWERS_MAX];
+static struct ap_symbolizer *symbolizer;
+static int exe_fd;
+
+static int begin(void **state)
+{
+    struct ap_error err;
+
+    (void)state;
+    exe_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    symbolizer = ap_symbolizer_new(&err);
+    return exe_fd >= 0 && symbolizer ? 0 : -1;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    close(exe_fd);
+    symbolizer = ap_symbolizer_free(symbolizer);
+    return symbolizer ? -1 : 0;
+}
+
+static void on_symbol(void *ctx, size_t index, const struct ap_symbol_frame *frames, size_t cnt, uint8_t reason)
+{
+    struct answer *answer = &answers[index];
+    size_t i;
+
+    assert_true(index < *(size_t *)ctx);
+    answer->calls++;
+    answer->cnt = cnt;
+    answer->reason = reason;
+    assert_int_equal(!cnt, reason != AP_UNRESOLVED_NONE); /* a name, or a reason why not */
+    assert_true(reason < AP_UNRESOLVED_REASON_CNT);
+    for (i = 0; i < cnt && i < 2; i++) {
+        (void)snprintf(answer->frames[i].function, sizeof(answer->frames[i].function), "%s", frames[i].function);
+        (void)snprintf(answer->frames[i].file, sizeof(answer->frames[i].file), "%s", frames[i].file);
+        (void)snprintf(answer->frames[i].module, sizeof(answer->frames[i].module), "%s", frames[i].module);
+        answer->frames[i].line = frames[i].line;
+        answer->frames[i].inlined = frames[i].inlined;
+    }
+}
+
+/* Asks for `cnt` names; each address must be answered exactly once. `fd` -1 = kernel addresses. */
+static void ask(int fd, const uint64_t *addrs, size_t cnt)
+{
+    size_t i;
+    int rc;
+
+    memset(answers, 0, sizeof(answers));
+    rc = fd < 0 ? ap_symbolizer_kernel(symbolizer, addrs, cnt, on_symbol, &cnt)
+                : ap_symbolizer_file(symbolizer, fd, addrs, cnt, on_symbol, &cnt);
+    assert_int_equal(rc, 0);
+    for (i = 0; i < cnt; i++)
+        assert_int_equal(answers[i].calls, 1);
+}
+
+/* Offset in this program's file, by what /proc/self/maps says of the address: right for PIE and for fixed addresses. */
+static uint64_t offset_of(uintptr_t addr)
+{
+    unsigned long long start, last, off;
+    uint64_t found = 0;
+    char line[4352];
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    assert_non_null(maps);
+    while (!found && fgets(line, sizeof(line), maps))
+        if (sscanf(line, "%llx-%llx %*s %llx", &start, &last, &off) == 3 && addr >= start && addr < last)
+            found = addr - start + off;
+    (void)fclose(maps);
+    assert_true(found);
+    return found;
+}
+
+static void expect_first(void)
+{
+    const uint64_t offset = offset_of((uintptr_t)find_me_first) + 1;
+
+    ask(exe_fd, &offset, 1);
+    assert_int_equal(answers[0].cnt, 1);
+    assert_string_equal(answers[0].frames[0].function, "find_me_first");
+}
+
+static void functions_of_this_program(void **state)
+{
+    const uint64_t offsets[] = {
+        offset_of((uintptr_t)find_me_second),
+        offset_of((uintptr_t)find_me_first) + 2,
+        offset_of((uintptr_t)find_me_second) + 1,
+    };
+    static const char *const wanted[] = {"find_me_second", "find_me_first", "find_me_second"};
+    size_t i;
+
+    (void)state;
+    ask(exe_fd, offsets, 3);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(answers[i].cnt, 1);
+        assert_string_equal(answers[i].frames[0].function, wanted[i]);
+        assert_false(answers[i].frames[0].inlined);
+        assert_string_equal(answers[i].frames[0].module, "");
+        /* the tests are built with debug information */
+        assert_non_null(strstr(answers[i].frames[0].file, "test_symbolizer.c"));
+        assert_true(answers[i].frames[0].line > 0);
+    }
+    assert_true(answers[1].frames[0].line < answers[0].frames[0].line);
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 0);
+}
+
+static void inlined_functions(void **state)
+{
+    const uint64_t offset = offset_of(find_me_outside());
+
+    (void)state;
+    ask(exe_fd, &offset, 1);
+    assert_int_equal(answers[0].cnt, 2);
+    assert_string_equal(answers[0].frames[0].function, "find_me_inside");
+    assert_true(answers[0].frames[0].inlined);
+    assert_string_equal(answers[0].frames[1].function, "find_me_outside");
+    assert_false(answers[0].frames[1].inlined);
+    assert_true(answers[0].frames[0].line < answers[0].frames[1].line);
+}
+
+static void offsets_without_a_function(void **state)
+{
+    const uint64_t offsets[] = {0, 1ULL << 40, UINT64_MAX};
+
+    (void)state;
+    ask(exe_fd, offsets, 3);
+    assert_int_equal(answers[1].cnt, 0);
+    assert_int_equal(answers[2].cnt, 0);
+    expect_first();
+}
+
+static void more_than_one_chunk(void **state)
+{
+    static uint64_t offsets[ANSWERS_MAX];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ANSWERS_MAX; i++)
+        offsets[i] = offset_of(i % 3 ? (uintptr_t)find_me_first : (uintptr_t)find_me_second);
+    ask(exe_fd, offsets, ANSWERS_MAX);
+    for (i = 0; i < ANSWERS_MAX; i++)
+        assert_string_equal(answers[i].frames[0].function, i % 3 ? "find_me_first" : "find_me_second");
+    ask(exe_fd, offsets, 0); /* and none at all */
+}
+
+static void names_in_the_vdso(void **state)
+{
+    const char *image = (const char *)getauxval(AT_SYSINFO_EHDR); // NOLINT(performance-no-int-to-ptr)
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)image;
+    const ElfW(Shdr) * sections;
+    const ElfW(Sym) * symbols;
+    uint64_t offset = 0;
+    int fd = ap_vdso_open();
+    size_t i, j;
+
+    (void)state;
+    if (fd < 0)
+        skip();
+    sections = (const ElfW(Shdr) *)(image + head->e_shoff);
+    for (i = 0; i < head->e_shnum; i++) {
+        symbols = (const ElfW(Sym) *)(image + sections[i].sh_offset);
+        for (j = 0; sections[i].sh_type == SHT_DYNSYM && j < sections[i].sh_size / sizeof(*symbols); j++)
+            if (ELF64_ST_TYPE(symbols[j].st_info) == STT_FUNC && symbols[j].st_size)
+                offset = symbols[j].st_value; /* linked at 0: the address is the offset */
+    }
+    assert_true(offset);
+    ask(fd, &offset, 1);
+    assert_int_equal(answers[0].cnt, 1);
+    assert_true(answers[0].frames[0].function[0]);
+    close(fd);
+}
+
+/* Address of a kernel function by /proc/kallsyms; 0 when it is hidden. */
+static uint64_t kernel_address(const char *wanted)
+{
+    char line[1024], type, name[512];
+    uint64_t addr, found = 0;
+    FILE *symbols = fopen("/proc/kallsyms", "re");
+
+    while (symbols && !found && fgets(line, sizeof(line), symbols))
+        if (sscanf(line, "%" SCNx64 " %c %511s", &addr, &type, name) == 3 && !strcmp(name, wanted))
+            found = addr;
+    if (symbols)
+        (void)fclose(symbols);
+    return found;
+}
+
+static void kernel_functions(void **state)
+{
+    const uint64_t addrs[] = {kernel_address("schedule") + 1, 4096, kernel_address("vfs_read")};
+
+    (void)state;
+    if (addrs[0] == 1 || !addrs[2]) {
+        /* not root: the reason says what hides them */
+        ask(-1, addrs, 3);
+        assert_int_equal(answers[0].reason, AP_UNRESOLVED_KPTR);
+        skip();
+    }
+    ask(-1, addrs, 3);
+    assert_string_equal(answers[0].frames[0].function, "schedule");
+    assert_string_equal(answers[2].frames[0].function, "vfs_read");
+    assert_int_equal(answers[0].cnt, 1);
+    assert_int_equal(answers[1].cnt, 0);
+    assert_int_equal(answers[1].reason, AP_UNRESOLVED_KERNEL_SYMBOL);
+    expect_first(); /* files and kernel by turns */
+    ask(-1, addrs, 1);
+    assert_string_equal(answers[0].frames[0].function, "schedule");
+}
+
+/* A copy of this program in memory. */
+static int copy_exe(size_t *ret_len)
+{
+    int fd = memfd_create("copy", MFD_CLOEXEC);
+    struct stat st;
+    char *data;
+
+    assert_true(fd >= 0 && !fstat(exe_fd, &st));
+    data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, exe_fd, 0);
+    assert_true(data != MAP_FAILED);
+    assert_int_equal(write(fd, data, (size_t)st.st_size), st.st_size);
+    munmap(data, (size_t)st.st_size);
+    *ret_len = (size_t)st.st_size;
+    return fd;
+}
+
+static void overwrite(int fd, uint64_t off, size_t len, int byte)
+{
+    char *junk = malloc(len);
+
+    assert_non_null(junk);
+    memset(junk, byte, len);
+    assert_int_equal(pwrite(fd, junk, len, (off_t)off), len);
+    free(junk);
+}
+
+static void expect_no_names(int fd)
+{
+    const uint64_t offsets[] = {offset_of((uintptr_t)find_me_first), offset_of((uintptr_t)find_me_second)};
+
+    ask(fd, offsets, 2); /* checks that there is a reason */
+    assert_int_equal(answers[0].cnt, 0);
+    assert_int_equal(answers[1].cnt, 0);
+}
+
+static void broken_files(void **state)
+{
+    int text = memfd_create("text", MFD_CLOEXEC), empty = memfd_create("empty", MFD_CLOEXEC), copy;
+    ElfW(Ehdr) head;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(write(text, "no ELF file", 11), 11);
+    expect_no_names(text);
+    expect_no_names(empty);
+    copy = copy_exe(&len);
+    assert_int_equal(pread(copy, &head, sizeof(head), 0), sizeof(head));
+    overwrite(copy, head.e_phoff, head.e_phnum * sizeof(ElfW(Phdr)), 0xff);
+    overwrite(copy, head.e_shoff, head.e_shnum * sizeof(ElfW(Shdr)), 0xff);
+    expect_no_names(copy);
+    assert_int_equal(ftruncate(copy, 200), 0);
+    expect_no_names(copy);
+    close(text);
+    close(empty);
+    close(copy);
+    expect_first();
+}
+
+/* Damage by chance to what blazesym reads: whatever it makes of it, each address is answered and the next file is
+ * read as ever. */
+static void damaged_files(void **state)
+{
+    const uint64_t offsets[] = {offset_of((uintptr_t)find_me_first), offset_of(find_me_outside())};
+    uint64_t seed = 1;
+    ElfW(Ehdr) head;
+    ElfW(Shdr) section;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(pread(exe_fd, &head, sizeof(head), 0), sizeof(head));
+    for (int round = 0; round < 60; round++) {
+        int copy = copy_exe(&len);
+
+        seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+        uint64_t i = (seed >> 33) % head.e_shnum;
+        assert_int_equal(pread(copy, &section, sizeof(section), (off_t)(head.e_shoff + i * sizeof(section))),
+                         sizeof(section));
+        if (section.sh_type != SHT_NULL && section.sh_type != SHT_NOBITS && section.sh_size > 64)
+            overwrite(copy, section.sh_offset + (seed >> 20) % (section.sh_size - 64), 64, (int)(seed >> 56));
+        overwrite(copy, head.e_shoff + i * sizeof(section) + (seed >> 40) % 56, 8, round % 2 ? 0xff : 0);
+        ask(copy, offsets, 2);
+        close(copy);
+    }
+    expect_first();
+}
+
+/* The worker: our only child. 0 when the kernel does not list children. */
+static pid_t worker_pid(void)
+{
+    char path[64];
+    int pid = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%d", &pid) != 1)
+        pid = 0;
+    (void)fclose(file);
+    return pid;
+}
+
+/* Kills it and waits until it is a zombie: it is the symbolizer's to reap. */
+static void kill_worker(pid_t pid)
+{
+    char path[64], line[256] = "";
+
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    while (!strstr(line, ") Z ")) {
+        FILE *file = fopen(path, "re");
+
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof(line), file));
+        (void)fclose(file);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+static void killed_worker(void **state)
+{
+    static const uint64_t addrs[ANSWERS_MAX];
+    pid_t pid = worker_pid();
+
+    (void)state;
+    if (!pid)
+        skip();
+    expect_first();
+    assert_int_equal(worker_pid(), pid); /* one for all requests */
+    kill_worker(pid);
+    ask(exe_fd, addrs, ANSWERS_MAX); /* this file has bad luck */
+    for (size_t i = 0; i < ANSWERS_MAX; i++)
+        assert_int_equal(answers[i].reason, AP_UNRESOLVED_BAD_FILE);
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 1);
+    expect_first();
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 1);
+    assert_int_not_equal(worker_pid(), pid);
+    assert_int_not_equal(worker_pid(), 0);
+    kill_worker(worker_pid());
+    ask(exe_fd, addrs, 1);
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 2);
+    expect_first();
+}
+
+static void stopped_worker(void **state)
+{
+    uint64_t cpu_ns;
+
+    (void)state;
+    assert_int_equal(ap_symbolizer_cpu_ns(symbolizer), 0);
+    expect_first();
+    ap_symbolizer_stop(symbolizer);
+    assert_int_equal(worker_pid(), 0);
+    cpu_ns = ap_symbolizer_cpu_ns(symbolizer);
+    assert_true(cpu_ns > 0 && cpu_ns < 60000000000ULL);
+    ap_symbolizer_stop(symbolizer); /* twice is once */
+    assert_int_equal(ap_symbolizer_cpu_ns(symbolizer), cpu_ns);
+    expect_first(); /* starts it again */
+    ap_symbolizer_stop(symbolizer);
+    assert_true(ap_symbolizer_cpu_ns(symbolizer) > cpu_ns);
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 0);
+}
+
+/* The agent's descriptors are none of the worker's business, and it is told apart in ps. */
+static void worker_is_alone(void **state)
+{
+    int high = fcntl(exe_fd, F_DUPFD, 700);
+    char path[64], name[32] = "";
+    pid_t pid;
+    FILE *file;
+
+    (void)state;
+    assert_true(high >= 700);
+    ap_symbolizer_stop(symbolizer);
+    expect_first();
+    pid = worker_pid();
+    if (!pid)
+        skip();
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, high);
+    assert_int_equal(access(path, F_OK), -1);
+    close(high);
+    (void)snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    assert_non_null(fgets(name, sizeof(name), file));
+    (void)fclose(file);
+    assert_string_equal(name, "aperture-symbol\n");
+}
+
+static void the_end_of_the_worker(void **state)
+{
+    pid_t pid = worker_pid();
+
+    (void)state;
+    if (!pid)
+        skip();
+    symbolizer = ap_symbolizer_free(symbolizer);
+    assert_int_equal(kill(pid, 0), -1); /* reaped too */
+    assert_int_equal(errno, ESRCH);
+    assert_null(ap_symbolizer_free(NULL));
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(functions_of_this_program),
+        TEST(inlined_functions),
+        TEST(offsets_without_a_function),
+        TEST(more_than_one_chunk),
+        TEST(names_in_the_vdso),
+        TEST(kernel_functions),
+        TEST(broken_files),
+        TEST(damaged_files),
+        TEST(killed_worker),
+        TEST(stopped_worker),
+        TEST(worker_is_alone),
+        TEST(the_end_of_the_worker),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
