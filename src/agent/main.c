@@ -8,6 +8,7 @@
 
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,6 +34,18 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ar
             ap_log_debug("%s", line);
     free(text);
     return 0;
+}
+
+/* A standard descriptor that is closed would become the first file that we open, and our messages would go there. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDONLY); /* writing to it fails, as it should */
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
 }
 
 static void block_signals(void)
@@ -158,6 +171,7 @@ int main(int argc, char **argv)
     struct ap_error err = {0};
     int rc;
 
+    fill_standard_descriptors();
     ap_log_setup(program, AP_LOG_WARN, AP_LOG_TEXT);
     rc = ap_agent_config_parse(&config, argc, argv, &err);
     if (rc < 0) {

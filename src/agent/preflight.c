@@ -121,7 +121,7 @@ int ap_preflight_pids(const uint32_t *pids, size_t cnt, int *ret_fds, struct ap_
             close(ret_fds[--i]);
         if (fd == -ESRCH)
             return ap_error_set(err, (int)fd, "--pid %u: there is no such process", pids[i]);
-        if (fd == -EINVAL || fd == -ENOENT) /* the latter since Linux 6.15 */
+        if (fd == -EINVAL || fd == -ENOENT) /* which of the two depends on the kernel */
             return ap_error_set(err, (int)fd,
                                 "--pid %u: this is a thread; give the process it belongs to (Tgid in "
                                 "/proc/%u/status)",

@@ -98,7 +98,8 @@ def test_agent_in_a_pid_namespace(out):
 
 def test_agent_above_a_nested_pid_namespace(out):
     script = (
-        f"{' '.join(NEW_PID_NS)} {BUILD}/tests/load-deep 60 0 & while ! grep -q load-deep /proc/[0-9]*/comm; do :; done; "
+        f"{' '.join(NEW_PID_NS)} {BUILD}/tests/load-deep 60 0 & "
+        "while ! grep -q load-deep /proc/[0-9]*/comm; do :; done; "
         f"{AGENT} --comm load-deep --duration 1500ms --frequency 199 --quiet --output {out}"
     )
     with inside(script) as shell:
