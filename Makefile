@@ -45,7 +45,8 @@ docs: build ## write docs/options.md from the option tables
 	@ninja -C build options-doc >/dev/null
 	@build/options-doc >docs/options.md
 
-bench: build ## measure the agent's own cost
+bench: build ## measure the agent's own cost (15 minutes; BENCH=quick: 2)
+	@scripts/deps bench
 	@scripts/bench
 
 fuzz: ## fuzz each target for FUZZ_TIME seconds
