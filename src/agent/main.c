@@ -22,7 +22,8 @@
 static const char program[] = "aperture-agent";
 
 /* libbpf's own words, which matter when a program does not load, go to the debug log line by line. */
-static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
+static __attribute__((format(printf, 2, 0))) int log_libbpf(enum libbpf_print_level level, const char *fmt,
+                                                            va_list args)
 {
     char *text, *line, *rest;
 

@@ -52,7 +52,7 @@ static int explain(const char *path, int rc, struct ap_error *err)
 
 int ap_output_check(const char *path, struct ap_error *err)
 {
-    char temp[PATH_MAX];
+    char temp[PATH_MAX], target[PATH_MAX];
     struct stat st;
     int fd;
 
@@ -62,7 +62,7 @@ int ap_output_check(const char *path, struct ap_error *err)
         return explain(path, -EISDIR, err);
     if (is_special(path))
         return access(path, W_OK) ? explain(path, -errno, err) : 0;
-    fd = create_beside(path, temp);
+    fd = create_beside(realpath(path, target) ? target : path, temp);
     if (fd < 0)
         return explain(path, fd, err);
     close(fd);
@@ -121,11 +121,12 @@ static int write_beside(const char *path, enum ap_format format, struct ap_captu
 int ap_output_write(const char *path, enum ap_format format, struct ap_capture *capture, unsigned profile,
                     struct ap_error *err)
 {
+    char target[PATH_MAX];
     int rc;
 
     if (!strcmp(path, "-") || is_special(path))
         rc = write_in_place(path, format, capture, profile);
     else
-        rc = write_beside(path, format, capture, profile);
+        rc = write_beside(realpath(path, target) ? target : path, format, capture, profile); /* links stay links */
     return rc ? explain(path, rc, err) : 0;
 }

@@ -405,8 +405,10 @@ static void take_fork(struct ap_processes *processes, const struct ap_process_ev
     struct ap_process *parent, *child;
 
     child = find(processes, event->pid);
-    if (child)
-        drop(processes, child); /* the number is used again */
+    if (child) { /* the number is used again */
+        ap_modules_end_jit(processes->modules, child->pid);
+        drop(processes, child);
+    }
     parent = find(processes, event->ppid);
     if (!parent)
         parent = discover(processes, event->ppid, 0);
@@ -491,6 +493,8 @@ struct ap_process *ap_processes_sampled(struct ap_processes *processes, uint32_t
         process = discover(processes, pid, ns_pid);
     if (!process)
         return NULL;
+    if (process->exit_ns) /* only its first thread ended, or the sample is late: it is remembered a while longer */
+        process->exit_ns = ap_clock_monotonic_ns();
     news = !process->detailed || (ns_pid && ns_pid != process->ns_pid);
     process->ns_pid = ns_pid ? ns_pid : process->ns_pid;
     read_details(processes, process);

@@ -4,6 +4,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "model/capture.h"
+#include "symbol/confine.h"
 #include "symbol/worker.h"
 
 #include <errno.h>
@@ -39,7 +40,8 @@ static void become_worker(int sock)
     struct rlimit memory = {AP_SYMBOL_MEMORY_SZ, AP_SYMBOL_MEMORY_SZ};
     sigset_t none;
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ap_confine();
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of user would clear it */
     prctl(PR_SET_NAME, "aperture-symbol");
     signal(SIGINT, SIG_IGN); /* Ctrl-C is for the agent, which still wants names */
     signal(SIGTERM, SIG_DFL);
@@ -258,6 +260,13 @@ static void report_all(size_t first, size_t cnt, uint8_t reason, ap_symbol_fn fn
         fn(ctx, first, NULL, 0, reason);
 }
 
+static uint8_t failure_reason(uint32_t kind, int rc)
+{
+    if (rc == -ETIMEDOUT)
+        return AP_UNRESOLVED_BUDGET;
+    return kind == AP_WORKER_KERNEL ? AP_UNRESOLVED_KERNEL_SYMBOL : AP_UNRESOLVED_BAD_FILE;
+}
+
 static int request_all(struct ap_symbolizer *symbolizer, uint32_t kind, int fd, const uint64_t *addrs, size_t cnt,
                        ap_symbol_fn fn, void *ctx)
 {
@@ -283,7 +292,7 @@ static int request_all(struct ap_symbolizer *symbolizer, uint32_t kind, int fd, 
             ap_log_debug("the symbolizer failed on a file (%s); its process is started anew", strerror(-rc));
             symbolizer->failures++;
             ap_symbolizer_stop(symbolizer);
-            report_all(done, cnt, rc == -ETIMEDOUT ? AP_UNRESOLVED_BUDGET : AP_UNRESOLVED_BAD_FILE, fn, ctx);
+            report_all(done, cnt, failure_reason(kind, rc), fn, ctx);
             return 0;
         }
         if (kind == AP_WORKER_FILE)

@@ -264,3 +264,26 @@ def test_elf_rewritten_while_it_is_profiled(out, tmp_path):
             agent.stop()
     assert agent.rc == 0 and not support.CRASH.search(agent.err), agent.err
     assert Document(out).delivered > 0
+
+
+def test_symbolizer_has_no_power():
+    """Whoever breaks into it through a file of a profiled program is nobody."""
+    with Agent("--quiet", "-F", 99) as agent:
+        (worker,) = support.children(agent.pid)
+        status = dict(re.findall(r"^(\w+):[ \t]*(.*)$", support.read(f"/proc/{worker}/status"), re.M))
+        agent.stop()
+    assert status["Name"] == "aperture-symbol"
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"} and not status["Groups"].strip()
+    dac_read_search, syslog = 2, 34
+    assert int(status["CapEff"], 16) & ~(1 << dac_read_search | 1 << syslog) == 0
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_executable_that_only_its_owner_may_read(out, tmp_path):
+    program = tmp_path / "load-private"
+    shutil.copy(BUILD / "tests" / "load-deep", program)
+    os.chmod(program, 0o700)
+    with load(program, 60, 0) as target:
+        document = record(out, target)
+    for name in DEEP_ORDER:
+        assert support.named(document.root, name) > 0.95 * document.delivered > 0, name

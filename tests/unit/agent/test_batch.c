@@ -49,8 +49,8 @@ static void on_event(void *ctx, const struct ap_process_event *event)
     struct log *log = ctx;
     char wanted[32];
 
-    (void)snprintf(wanted, sizeof(wanted), event->pid ? "/path/%u" : "", event->pid);
-    assert_string_equal(event->path, wanted);
+    (void)snprintf(wanted, sizeof(wanted), "/path/%u", event->pid);
+    assert_string_equal(event->path, event->pid ? wanted : "");
     assert_int_equal(event->file_off, ~(uint64_t)event->pid);
     log->seen[log->cnt++] = (struct seen){'e', event->time_ns, event->pid};
 }

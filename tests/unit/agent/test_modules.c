@@ -110,8 +110,12 @@ static void deleted_file(void **state)
     (void)snprintf(name, sizeof(name), "%s", files.path);
     page = maps_exec(files.path);
     file = maps_find(page);
-    if (!maps_may_open(&file))
+    if (!maps_may_open(&file)) {
+        munmap(page, 4096);
+        files_end(&files);
+        ap_modules_free(modules);
         skip();
+    }
     assert_int_equal(unlink(files.path), 0);
     files_write(files.path, "another file under that name", 28);
     file = maps_find(page);
@@ -404,8 +408,10 @@ static void most_pins(void **state)
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     high = limit;
     high.rlim_cur = high.rlim_max;
-    if (!maps_may_open(&file) || limit.rlim_max < AP_MODULE_PINS_MAX + 64)
+    if (!maps_may_open(&file) || limit.rlim_max < AP_MODULE_PINS_MAX + 64) {
+        ap_modules_free(modules);
         skip();
+    }
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &high), 0);
     for (i = 0; i < AP_MODULE_PINS_MAX; i++) {
         file.inode++;

@@ -75,6 +75,26 @@ static void new_file(void **state)
     files_end(&files);
 }
 
+/* A link keeps being one: what it leads to is replaced. */
+static void symbolic_link(void **state)
+{
+    struct files files;
+    struct ap_error err;
+    struct stat st;
+
+    (void)state;
+    files_begin(&files);
+    files_write(files_path(&files, "target"), "old", 3);
+    assert_int_equal(symlink("target", files_path(&files, "link.collapsed")), 0);
+    assert_int_equal(ap_output_check(files.path, &err), 0);
+    assert_int_equal(write_collapsed(files.path, &err), 0);
+    assert_int_equal(lstat(files.path, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    expect_text(files_path(&files, "target"), STACK_LINE);
+    assert_int_equal(files_count(files.dir), 2);
+    files_end(&files);
+}
+
 /* In the current directory, without a slash in the name. */
 static void plain_name(void **state)
 {
@@ -273,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(new_file),
         cmocka_unit_test(plain_name),
+        cmocka_unit_test(symbolic_link),
         cmocka_unit_test(atomic_replacement),
         cmocka_unit_test(failure_leaves_the_old_file),
         cmocka_unit_test(where_nothing_can_be_written),

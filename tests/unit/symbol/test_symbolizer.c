@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define ANSWERS_MAX 3000
-#define NOINLINE    __attribute__((noinline, noclone))
+#define NOINLINE    __attribute__((noinline))
 
 /* Functions to be found. */
 NOINLINE int find_me_first(int x);
@@ -57,12 +57,23 @@ static inline __attribute__((always_inline)) uintptr_t find_me_inside(void)
     return addr;
 }
 
-uintptr_t find_me_outside(void)
+static inline __attribute__((always_inline)) uintptr_t find_me_between(void)
 {
-    return find_me_inside() + 0;
+    volatile uintptr_t addr = find_me_inside();
+
+    return addr;
 }
 
-/* Answers to one request, the first two frames of each. */
+uintptr_t find_me_outside(void)
+{
+    volatile uintptr_t addr = find_me_between();
+
+    return addr;
+}
+
+#define FRAMES_MAX 3
+
+/* Answers to one request, the first frames of each. */
 struct answer {
     unsigned calls;
     size_t cnt;
@@ -71,7 +82,7 @@ struct answer {
         char function[128], file[128], module[64];
         uint32_t line;
         bool inlined;
-    } frames[2];
+    } frames[FRAMES_MAX];
 };
 
 static struct answer answers[ANSWERS_MAX];
@@ -107,7 +118,7 @@ static void on_symbol(void *ctx, size_t index, const struct ap_symbol_frame *fra
     answer->reason = reason;
     assert_int_equal(!cnt, reason != AP_UNRESOLVED_NONE); /* a name, or a reason why not */
     assert_true(reason < AP_UNRESOLVED_REASON_CNT);
-    for (i = 0; i < cnt && i < 2; i++) {
+    for (i = 0; i < cnt && i < FRAMES_MAX; i++) {
         (void)snprintf(answer->frames[i].function, sizeof(answer->frames[i].function), "%s", frames[i].function);
         (void)snprintf(answer->frames[i].file, sizeof(answer->frames[i].file), "%s", frames[i].file);
         (void)snprintf(answer->frames[i].module, sizeof(answer->frames[i].module), "%s", frames[i].module);
@@ -187,12 +198,16 @@ static void inlined_functions(void **state)
 
     (void)state;
     ask(exe_fd, &offset, 1);
-    assert_int_equal(answers[0].cnt, 2);
+    assert_int_equal(answers[0].cnt, 3);
     assert_string_equal(answers[0].frames[0].function, "find_me_inside");
+    assert_string_equal(answers[0].frames[1].function, "find_me_between");
+    assert_string_equal(answers[0].frames[2].function, "find_me_outside");
     assert_true(answers[0].frames[0].inlined);
-    assert_string_equal(answers[0].frames[1].function, "find_me_outside");
-    assert_false(answers[0].frames[1].inlined);
+    assert_true(answers[0].frames[1].inlined);
+    assert_false(answers[0].frames[2].inlined);
+    /* each has the line of its own call */
     assert_true(answers[0].frames[0].line < answers[0].frames[1].line);
+    assert_true(answers[0].frames[1].line < answers[0].frames[2].line);
 }
 
 static void offsets_without_a_function(void **state)
