@@ -49,7 +49,7 @@ _Static_assert(sizeof(struct ap_cpu_record) == AP_CPU_RECORD_HEAD_SZ, "record he
 
 /* Indices of the per-CPU counters; each counts invocations of the sampler unless it says otherwise. */
 enum ap_counter {
-    AP_COUNTER_FIRED = 0,        /* all invocations: sum of the next six */
+    AP_COUNTER_FIRED = 0,        /* all invocations: sum of the next five */
     AP_COUNTER_IDLE = 1,         /* the CPU was idle */
     AP_COUNTER_OUT_OF_SCOPE = 2, /* excluded by --pid, --cgroup or --comm */
     AP_COUNTER_SENT = 3,         /* put into the ring buffer */

@@ -333,6 +333,10 @@ static struct ap_capture *finish(struct session *s, struct ap_error *err)
     }
     ap_progress_note(&s->progress, "resolving symbols");
     ap_sampler_counts(s->sampler, &counts);
+    if (counts.counters[AP_COUNTER_TARGETS_FULL])
+        ap_log_warn("%llu child processes were left out: --pid follows at most %d processes at once; use --cgroup for "
+                    "larger families",
+                    (unsigned long long)counts.counters[AP_COUNTER_TARGETS_FULL], AP_TARGETS_MAX);
     profile->start_ns = s->start_epoch_ns;
     profile->duration_ns = s->end_ns - s->start_ns;
     profile->period_ns = period_ns;
