@@ -61,8 +61,9 @@ def test_shares_are_true_and_agree_with_perf(tool, out, tmp_path):
 @pytest.mark.parametrize("frequency", (99, 999))
 def test_frequency_is_held_and_every_tick_accounted(out, frequency):
     """One thread pinned to a CPU: what was expected is its CPU time times the frequency."""
-    cpu = max(os.sched_getaffinity(0))
-    with load("load-shares", 60, 1, wrap=("taskset", "-c", cpu), nice=-15) as target:
+    cpu, other = max(os.sched_getaffinity(0)), min(os.sched_getaffinity(0))
+    stranger = ("taskset", "-c", other, "nice", "-n", 19, "sh", "-c", "while :; do :; done")
+    with Process(stranger), load("load-shares", 60, 1, wrap=("taskset", "-c", cpu), nice=-15) as target:
         support.wait_until(lambda: len(os.listdir(f"/proc/{target.pid}/task")) == 2, what="the load's thread")
         thread = next(int(t) for t in os.listdir(f"/proc/{target.pid}/task") if int(t) != target.pid)
         stat = f"/proc/{target.pid}/task/{thread}/schedstat"
