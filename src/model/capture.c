@@ -24,6 +24,8 @@ static const struct words *loss_words(unsigned reason)
                                           "sample is missing"},
         [AP_LOSS_NO_SCRATCH] = {"no_scratch",
                                 "samplers were nested on one CPU: harmless when rare, else lower --frequency"},
+        [AP_LOSS_MAP_FULL] = {"map_full", "a table in the kernel was full: narrow the capture with --pid, --cgroup or "
+                                          "--comm"},
     };
 
     return reason < AP_LOSS_REASON_CNT ? &table[reason] : NULL;
@@ -124,14 +126,45 @@ struct ap_capture *ap_capture_free(struct ap_capture *capture)
     return NULL;
 }
 
-uint64_t ap_capture_lost(const struct ap_capture *capture)
+const struct ap_account *ap_capture_account(const struct ap_capture *capture, const struct ap_profile *profile)
+{
+    for (unsigned i = 0; i < capture->profile_cnt; i++)
+        if (capture->profiles[i] == profile)
+            return &capture->accounts[i];
+    return NULL;
+}
+
+struct ap_account ap_capture_total(const struct ap_capture *capture)
+{
+    struct ap_account total = {0};
+
+    for (unsigned i = 0; i < capture->profile_cnt; i++)
+        ap_account_add(&total, &capture->accounts[i]);
+    return total;
+}
+
+uint64_t ap_account_lost(const struct ap_account *account)
 {
     uint64_t lost = 0;
 
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
         if (ap_loss_is_sample(i))
-            lost += capture->losses[i];
+            lost += account->losses[i];
     return lost;
+}
+
+void ap_account_add(struct ap_account *account, const struct ap_account *from)
+{
+    account->expected += from->expected;
+    account->delivered += from->delivered;
+    for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
+        account->losses[i] += from->losses[i];
+    account->idle += from->idle;
+    account->out_of_scope += from->out_of_scope;
+    account->below_min += from->below_min;
+    account->below_min_ns += from->below_min_ns;
+    account->folded += from->folded;
+    account->unmatched += from->unmatched;
 }
 
 static struct ap_unresolved_row *find_row(struct ap_capture *capture, const char *module, uint8_t reason)

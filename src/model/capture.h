@@ -16,7 +16,8 @@ enum ap_loss_reason {
     AP_LOSS_BAD_RECORD = 4, /* a record from the kernel failed validation */
     AP_LOSS_SIDEBAND = 5,   /* process events lost: some frames may be unresolved; no samples are missing */
     AP_LOSS_NO_SCRATCH = 6, /* two samplers met on one CPU (nested interrupt) and the second had no buffer */
-    AP_LOSS_REASON_CNT = 7,
+    AP_LOSS_MAP_FULL = 7,   /* a table in the kernel was full */
+    AP_LOSS_REASON_CNT = 8,
 };
 
 /* "ring_full", "missed" ...: the key in JSON and in metrics. */
@@ -69,15 +70,31 @@ struct ap_agent_info {
 #define AP_CAPTURE_PROFILES_MAX   8   /* one per event kind */
 #define AP_CAPTURE_UNRESOLVED_MAX 512 /* rows of the diagnosis; what does not fit is summed in the last row */
 
+/* What became of the events of one profile (samples, waits, calls): expected = delivered + sum of losses for which
+ * ap_loss_is_sample(). */
+struct ap_account {
+    uint64_t expected, delivered;
+    uint64_t losses[AP_LOSS_REASON_CNT];
+    uint64_t idle;         /* cpu: timer periods in which the CPU was idle: neither expected nor lost */
+    uint64_t out_of_scope; /* events that --pid, --cgroup or --comm excluded, where they are counted: likewise */
+    uint64_t below_min, below_min_ns; /* offcpu: waits under --min-block and their time; likewise */
+    uint64_t folded;                  /* delivered, but summed under "other": a bound of a table */
+    uint64_t unmatched;               /* begun before the recording: their length is not known; likewise */
+};
+
+/* A kind that was asked for and could not be recorded. */
+struct ap_left_out {
+    uint8_t kind; /* enum ap_event_kind */
+    char reason[512];
+};
+
 struct ap_capture {
     struct ap_agent_info agent;
     struct ap_profile *profiles[AP_CAPTURE_PROFILES_MAX]; /* owned */
+    struct ap_account accounts[AP_CAPTURE_PROFILES_MAX];  /* of the profile of the same index */
     unsigned profile_cnt;
-    /* Accounting of samples (cpu): expected = delivered + sum of losses for which ap_loss_is_sample(). */
-    uint64_t expected, delivered;
-    uint64_t losses[AP_LOSS_REASON_CNT];
-    uint64_t idle;         /* timer periods in which the CPU was idle: neither expected nor lost */
-    uint64_t out_of_scope; /* periods that --pid, --cgroup or --comm excluded: neither expected nor lost */
+    struct ap_left_out left_out[AP_CAPTURE_PROFILES_MAX];
+    unsigned left_out_cnt;
     struct ap_unresolved_row *unresolved; /* owned; by samples, largest first */
     unsigned unresolved_cnt;
     uint64_t frames_total, frames_unresolved; /* frame occurrences over all samples, and those without a name */
@@ -88,8 +105,16 @@ struct ap_capture *ap_capture_new(void);
 /* Frees with its profiles. Accepts NULL. Returns NULL. */
 struct ap_capture *ap_capture_free(struct ap_capture *capture);
 
+/* The account that belongs to `profile` of this capture; NULL when it is none of its profiles. */
+const struct ap_account *ap_capture_account(const struct ap_capture *capture, const struct ap_profile *profile);
+
+/* The accounts of all profiles added up. */
+struct ap_account ap_capture_total(const struct ap_capture *capture);
+
 /* Sum of the losses that are missing samples. */
-uint64_t ap_capture_lost(const struct ap_capture *capture);
+uint64_t ap_account_lost(const struct ap_account *account);
+/* Adds every number of `from`. */
+void ap_account_add(struct ap_account *account, const struct ap_account *from);
 
 /* Counts unresolved frames under (module, reason). Never fails: past the bound or without memory it goes to the row
  * of module "(other)". */

@@ -6,14 +6,14 @@
 #include <string.h>
 
 static bool function_equal(const struct ap_profile *profile, const struct ap_frame *a, const struct ap_frame *b,
-                           bool by_inlined)
+                           bool by_flags)
 {
     return a->function == b->function && a->kind == b->kind &&
            ap_functions_module(profile, a) == ap_functions_module(profile, b) &&
-           (!by_inlined || a->inlined == b->inlined);
+           (!by_flags || (a->inlined == b->inlined && a->waker == b->waker));
 }
 
-int ap_functions_init(struct ap_functions *functions, const struct ap_profile *profile, bool by_inlined)
+int ap_functions_init(struct ap_functions *functions, const struct ap_profile *profile, bool by_flags)
 {
     struct ap_table table = {0};
 
@@ -28,9 +28,12 @@ int ap_functions_init(struct ap_functions *functions, const struct ap_profile *p
         size_t pos = SIZE_MAX;
         uint32_t function;
 
-        hash = ap_table_mix(hash ^ (uint64_t)frame->kind << 1 ^ (by_inlined && frame->inlined));
+        hash ^= (uint64_t)frame->kind << 2;
+        if (by_flags)
+            hash ^= (uint64_t)frame->waker << 1 | frame->inlined;
+        hash = ap_table_mix(hash);
         while ((function = ap_table_next(&table, hash, &pos)) != AP_TABLE_NONE)
-            if (function_equal(profile, &profile->frames[functions->frame[function]], frame, by_inlined))
+            if (function_equal(profile, &profile->frames[functions->frame[function]], frame, by_flags))
                 break;
         if (function == AP_TABLE_NONE) {
             if (ap_table_reserve(&table) != 0)

@@ -12,8 +12,8 @@ struct ap_functions {
     uint32_t cnt;
 };
 
-/* Functions by (kind, name, module), and by the inlined flag too when `by_inlined`. 0 or -ENOMEM. */
-int ap_functions_init(struct ap_functions *functions, const struct ap_profile *profile, bool by_inlined);
+/* Functions by (kind, name, module), and by the flags inlined and waker too when `by_flags`. 0 or -ENOMEM. */
+int ap_functions_init(struct ap_functions *functions, const struct ap_profile *profile, bool by_flags);
 /* Accepts a zeroed struct. */
 void ap_functions_done(struct ap_functions *functions);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "model/profile.h"
 
+#include "model/locks.h"
+#include "model/syscalls.h"
 #include "model/table.h"
 
 #include <errno.h>
@@ -111,6 +113,8 @@ struct ap_profile *ap_profile_free(struct ap_profile *profile)
         ap_table_done(&profile->index->samples);
         free(profile->index);
     }
+    ap_syscalls_free(profile->syscalls);
+    ap_locks_free(profile->locks);
     ap_strings_free(profile->strings);
     free(profile->mappings);
     free(profile->frames);
@@ -170,13 +174,14 @@ int ap_profile_add_mapping(struct ap_profile *profile, const struct ap_mapping *
 static bool frame_equal(const struct ap_frame *a, const struct ap_frame *b)
 {
     return a->offset == b->offset && a->function == b->function && a->mapping == b->mapping && a->line == b->line &&
-           a->file == b->file && a->kind == b->kind && a->inlined == b->inlined;
+           a->file == b->file && a->kind == b->kind && a->inlined == b->inlined && a->waker == b->waker;
 }
 
 int ap_profile_add_frame(struct ap_profile *profile, const struct ap_frame *frame, uint32_t *ret_index)
 {
     struct ap_profile_index *index = profile->index;
-    const uint64_t key[4] = {(uint64_t)frame->function << 32 | (uint64_t)frame->inlined << 8 | frame->kind,
+    const uint64_t key[4] = {(uint64_t)frame->function << 32 | (uint64_t)frame->waker << 9 |
+                                 (uint64_t)frame->inlined << 8 | frame->kind,
                              (uint64_t)frame->file << 32 | frame->line, frame->mapping, frame->offset};
     uint64_t hash = XXH3_64bits(key, sizeof(key));
     size_t pos = SIZE_MAX;

@@ -60,6 +60,7 @@ struct ap_mapping { /* one file that code came from */
 struct ap_frame {
     uint8_t kind;      /* enum ap_frame_kind */
     bool inlined;      /* the compiler put this function into the next frame (its caller) of the stack */
+    bool waker;        /* belongs to the thread that ended the wait, see AP_FRAME_MARK "[woken by]" */
     uint32_t function; /* string id, demangled; "module+0xoffset" for unknown */
     uint32_t file;     /* string id of the source file, 0 = unknown */
     uint32_t line;     /* 0 = unknown */
@@ -69,7 +70,9 @@ struct ap_frame {
 };
 
 /* A stack is `frame_cnt` frame indices, leaf first. An inlined frame stands before the frame that contains it and has
- * the same mapping and offset. */
+ * the same mapping and offset. With the waker known, the wait's frames are followed towards the leaf by the mark
+ * "[woken by]" and the waker's frames the other way round: its leaf beside the mark, its thread name (AP_FRAME_PROCESS)
+ * as the leaf of all; mark and frames have `waker` set. A mark such as "[preempted]" may be the outermost frame. */
 struct ap_stack {
     uint32_t first; /* index into ap_profile.stack_frames */
     uint32_t frame_cnt;
@@ -102,6 +105,8 @@ struct ap_profile {
     uint32_t *stack_frames; /* pool of frame indices */
     struct ap_series *series;
     struct ap_sample *samples;
+    struct ap_syscalls *syscalls; /* owned; of kind AP_KIND_SYSCALL, else NULL */
+    struct ap_locks *locks;       /* owned; of kind AP_KIND_LOCK, else NULL */
     uint32_t mapping_cnt, frame_cnt, stack_cnt, stack_frame_cnt, series_cnt, sample_cnt;
 
     struct ap_profile_index *index; /* private: hash tables and capacities */

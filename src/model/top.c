@@ -5,18 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Credits one sample: its leaf with self, every function on the stack once with total. `seen` holds, by
- * function, the stamp of the last sample that met it. */
+/* Credits one sample: its leaf with self, every function on the stack once with total. Frames of the waker stand before
+ * the leaf of the wait and are passed over. `seen` holds, by function, the stamp of the last sample that met it. */
 static void add_sample(struct ap_top_row *rows, const struct ap_functions *functions, uint32_t *seen, uint32_t stamp,
                        const struct ap_profile *profile, const struct ap_sample *sample)
 {
     const struct ap_stack *stack = &profile->stacks[sample->stack];
     const uint32_t *frames = &profile->stack_frames[stack->first];
-    struct ap_top_row *leaf = &rows[functions->of_frame[frames[0]]];
+    uint32_t first = 0;
 
-    leaf->self += sample->value;
-    leaf->self_count += sample->count;
-    for (uint32_t i = 0; i < stack->frame_cnt; i++) {
+    while (first < stack->frame_cnt && profile->frames[frames[first]].waker)
+        first++;
+    if (first == stack->frame_cnt) /* nothing but a waker: no wait to credit instead */
+        first = 0;
+    rows[functions->of_frame[frames[first]]].self += sample->value;
+    rows[functions->of_frame[frames[first]]].self_count += sample->count;
+    for (uint32_t i = first; i < stack->frame_cnt; i++) {
         uint32_t function = functions->of_frame[frames[i]];
 
         if (seen[function] == stamp)

@@ -106,6 +106,7 @@ static int add_sample(struct builder *b, const struct ap_sample *sample)
             .line = frame->line,
             .kind = frame->kind,
             .inlined = frame->inlined,
+            .waker = frame->waker,
         };
 
         r = child(b, node, b->functions.of_frame[index], &model, &node);
@@ -131,7 +132,9 @@ static int compare_siblings(const void *pa, const void *pb, void *ctx)
         order = strcmp(ap_profile_str(tree->profile, a->module), ap_profile_str(tree->profile, b->module));
     if (order == 0)
         order = (int)a->kind - (int)b->kind;
-    return order != 0 ? order : (int)a->inlined - (int)b->inlined;
+    if (order == 0)
+        order = (int)a->inlined - (int)b->inlined;
+    return order != 0 ? order : (int)a->waker - (int)b->waker;
 }
 
 /* Links each node to its children, in order. `first` (node_cnt + 1 zeroes) and `order` are scratch. */

@@ -5,7 +5,7 @@
 
 #include "model/profile.h"
 
-/* A node is one function called along one path. Children of a node are merged by (kind, inlined, name, module).
+/* A node is one function called along one path. Children of a node are merged by (kind, inlined, waker, name, module).
  * Node 0 is the root, "all". Below it stands one AP_FRAME_PROCESS node per thread name, below those the outermost
  * frames. A truncated stack hangs below an AP_FRAME_MARK node "[truncated]" under its thread name. */
 struct ap_tree_node {
@@ -15,6 +15,7 @@ struct ap_tree_node {
     uint32_t line;   /* 0 = unknown or not the same for all samples here */
     uint8_t kind;    /* enum ap_frame_kind; the root is AP_FRAME_MARK */
     bool inlined;
+    bool waker;                                 /* of the thread that ended the wait above, not called from there */
     uint16_t depth;                             /* root 0 */
     uint32_t parent, first_child, next_sibling; /* node indices; 0 = none (the root is nobody's child) */
     uint64_t value, self;                       /* ns or the kind's unit: with and without what was called */
@@ -46,7 +47,8 @@ struct ap_top {
     uint32_t row_cnt;
 };
 
-/* Self and total of every function (by kind, name, module). NULL when out of memory. */
+/* Self and total of every function (by kind, name, module). Frames of wakers are no rows: what waited is the wait's own
+ * leaf. NULL when out of memory. */
 struct ap_top *ap_top_new(const struct ap_profile *profile);
 /* Accepts NULL. Returns NULL. */
 struct ap_top *ap_top_free(struct ap_top *top);

@@ -31,6 +31,7 @@ def test_allowed(tmp_path):
         "bpf/cpu.bpf.c": '#include "abi/record.h"\n#include "kernel.bpf.h"\n#include <bpf/bpf_helpers.h>\n',
         "src/core/buf.h": "#include <stddef.h>\n",
         "src/model/profile.c": '#include "model/profile.h"\n#include "core/buf.h"\n#include "table.h"\n',
+        "src/model/histogram.h": '#include "abi/histogram.h"\n',
         "src/format/json.c": '#include "model/profile.h"\n#include <jansson.h>\n',
         "src/symbol/elf.c": '#include "blazesym.h"\n#include <libelf.h>\n',
         "src/agent/sampler.c": '#include "bpf/cpu.skel.h"\n#include <bpf/libbpf.h>\n#include "abi/record.h"\n',
@@ -44,6 +45,8 @@ def test_allowed(tmp_path):
     "path, include",
     [
         ("src/core/buf.c", '#include "model/profile.h"'),
+        ("src/core/buf.c", '#include "abi/histogram.h"'),
+        ("src/format/json.c", '#include "abi/histogram.h"'),
         ("src/model/profile.h", '#include "format/format.h"'),
         ("src/format/svg.c", '#include "symbol/symbol.h"'),
         ("src/symbol/process.c", '#include "agent/agent.h"'),

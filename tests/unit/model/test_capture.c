@@ -33,17 +33,40 @@ static void test_words(void **state)
 
 static void test_only_missing_samples_are_lost(void **state)
 {
-    struct ap_capture *capture = ap_capture_new();
+    struct ap_account account = {0};
 
     (void)state;
-    assert_int_equal(ap_capture_lost(capture), 0);
+    assert_int_equal(ap_account_lost(&account), 0);
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
-        capture->losses[i] = 1u << i;
-    assert_int_equal(ap_capture_lost(capture), (1u << AP_LOSS_RING_FULL) + (1u << AP_LOSS_MISSED) +
-                                                   (1u << AP_LOSS_TABLE_FULL) + (1u << AP_LOSS_BAD_RECORD) +
-                                                   (1u << AP_LOSS_NO_SCRATCH));
+        account.losses[i] = 1u << i;
+    assert_int_equal(ap_account_lost(&account), (1u << AP_LOSS_RING_FULL) + (1u << AP_LOSS_MISSED) +
+                                                    (1u << AP_LOSS_TABLE_FULL) + (1u << AP_LOSS_BAD_RECORD) +
+                                                    (1u << AP_LOSS_NO_SCRATCH) + (1u << AP_LOSS_MAP_FULL));
     assert_false(ap_loss_is_sample(AP_LOSS_REASON_CNT));
+}
+
+/* Every number of an account is a u64: filled one by one, sums must show in each. */
+static void test_accounts_add_up(void **state)
+{
+    struct ap_capture *capture = ap_capture_new();
+    uint64_t numbers[sizeof(struct ap_account) / sizeof(uint64_t)];
+    struct ap_account total;
+
+    (void)state;
     capture->profiles[capture->profile_cnt++] = ap_profile_new(AP_KIND_CPU);
+    capture->profiles[capture->profile_cnt++] = ap_profile_new(AP_KIND_LOCK);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        numbers[i] = 100 + i;
+    memcpy(&capture->accounts[0], numbers, sizeof(numbers));
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        numbers[i] = 1000 * i;
+    memcpy(&capture->accounts[1], numbers, sizeof(numbers));
+    total = ap_capture_total(capture);
+    memcpy(numbers, &total, sizeof(numbers));
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        assert_int_equal(numbers[i], 100 + i + 1000 * i);
+    assert_ptr_equal(ap_capture_account(capture, capture->profiles[1]), &capture->accounts[1]);
+    assert_null(ap_capture_account(capture, NULL));
     assert_null(ap_capture_free(capture));
     assert_null(ap_capture_free(NULL));
 }
@@ -103,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_only_missing_samples_are_lost),
+        cmocka_unit_test(test_accounts_add_up),
         cmocka_unit_test(test_rows_merge_and_sort),
         cmocka_unit_test(test_bound_sums_the_rest),
     };

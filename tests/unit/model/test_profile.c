@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "model/locks.h"
 #include "model/profile.h"
+#include "model/syscalls.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -53,7 +55,7 @@ static void test_frames_by_content(void **state)
     const struct ap_frame base = {
         .kind = AP_FRAME_NATIVE, .function = name, .file = other, .line = 7, .mapping = mapping, .offset = 16};
     uint32_t index = frame(profile, &base);
-    struct ap_frame rows[7] = {base, base, base, base, base, base, base};
+    struct ap_frame rows[8] = {base, base, base, base, base, base, base, base};
 
     rows[0].kind = AP_FRAME_JIT;
     rows[1].inlined = true;
@@ -62,16 +64,18 @@ static void test_frames_by_content(void **state)
     rows[4].line = 8;
     rows[5].mapping = 0;
     rows[6].offset = 17;
-    for (unsigned i = 0; i < 7; i++)
+    rows[7].waker = true;
+    for (unsigned i = 0; i < 8; i++)
         assert_int_equal(frame(profile, &rows[i]), index + 1 + i);
     assert_int_equal(frame(profile, &base), index);
-    assert_int_equal(profile->frame_cnt, 9);
+    assert_int_equal(profile->frame_cnt, 10);
 
     /* What lies between the fields is no content. */
     struct ap_frame dirty;
     memset(&dirty, 0xa5, sizeof(dirty));
     dirty.kind = base.kind;
     dirty.inlined = false;
+    dirty.waker = false;
     dirty.function = base.function;
     dirty.file = base.file;
     dirty.line = base.line;
@@ -210,6 +214,18 @@ static void test_many_rows_stay_found(void **state)
     ap_profile_free(profile);
 }
 
+static void test_tables_are_freed_with_it(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_SYSCALL);
+
+    (void)state;
+    profile->syscalls = ap_syscalls_new(profile->strings);
+    profile->locks = ap_locks_new();
+    assert_non_null(ap_syscalls_row(profile->syscalls, 1, 1, "sh", AP_SYSCALL_NATIVE, 1));
+    assert_non_null(ap_locks_row(profile->locks, 1, 64, false));
+    ap_profile_free(profile);
+}
+
 static void test_bounds_refuse(void **state)
 {
     struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
@@ -257,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_stack_lengths),
         cmocka_unit_test(test_samples_add_up),
         cmocka_unit_test(test_many_rows_stay_found),
+        cmocka_unit_test(test_tables_are_freed_with_it),
         cmocka_unit_test(test_bounds_refuse),
         cmocka_unit_test(test_kind_names),
     };

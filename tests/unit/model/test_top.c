@@ -123,11 +123,47 @@ static void test_order(void **state)
     ap_profile_free(profile);
 }
 
+/* The wait's own leaf has the time, not the thread that ended it. */
+static void test_wakers_are_no_rows(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_OFFCPU);
+    uint32_t m = add_frame(profile, "main", "app", AP_FRAME_NATIVE, false, 1);
+    uint32_t wait = add_frame(profile, "schedule", "[kernel]", AP_FRAME_KERNEL, false, 0);
+    uint32_t stack[5] = {0, 0, 0, wait, m};
+    struct ap_top *top;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        static const char *const names[] = {"other", "main", "[woken by]"};
+        static const uint8_t kinds[] = {AP_FRAME_PROCESS, AP_FRAME_NATIVE, AP_FRAME_MARK};
+        struct ap_frame row = profile->frames[m];
+
+        row.kind = kinds[i];
+        row.function = ap_strings_id(profile->strings, names[i]);
+        row.waker = true;
+        assert_int_equal(ap_profile_add_frame(profile, &row, &stack[i]), 0);
+    }
+    sample(profile, stack, 5, 2, 100);
+    sample(profile, stack + 3, 2, 1, 10);
+    top = ap_top_new(profile);
+    assert_int_equal(top->row_cnt, 2);
+    assert_row(profile, top, 0, "schedule", 110, 110, 3);
+    assert_row(profile, top, 1, "main", 0, 110, 3);
+    ap_top_free(top);
+    sample(profile, stack, 3, 1, 5); /* nothing but a waker: nobody else has the time */
+    top = ap_top_new(profile);
+    assert_int_equal(top->row_cnt, 4);
+    assert_row(profile, top, 1, "other", 5, 5, 1);
+    ap_top_free(top);
+    ap_profile_free(profile);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_recursion_counts_once),
+        cmocka_unit_test(test_wakers_are_no_rows),
         cmocka_unit_test(test_functions_by_kind_name_module),
         cmocka_unit_test(test_order),
     };

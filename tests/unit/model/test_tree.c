@@ -190,6 +190,35 @@ static void test_what_tells_siblings_apart(void **state)
     ap_profile_free(profile);
 }
 
+/* A waker's frames hang below the wait's, and never merge with a call of the same function. */
+static void test_wakers_stand_apart(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_OFFCPU);
+    uint32_t m = simple(profile, "main"), waker, stack[2];
+    struct ap_frame row = profile->frames[m];
+
+    (void)state;
+    row.waker = true;
+    assert_int_equal(ap_profile_add_frame(profile, &row, &waker), 0);
+    assert_int_not_equal(waker, m);
+    stack[0] = waker;
+    stack[1] = m;
+    sample(profile, "app", 1, stack, 2, false, 2);
+    stack[0] = m;
+    sample(profile, "app", 1, stack, 2, false, 2);
+    struct ap_tree *tree = ap_tree_new(profile);
+    assert_int_equal(tree->node_cnt, 2 + 3);
+    const struct ap_tree_node *node = &tree->nodes[tree->nodes[tree->nodes[0].first_child].first_child];
+    assert_false(node->waker);
+    node = &tree->nodes[node->first_child]; /* of equals the call comes first */
+    assert_false(node->waker);
+    node = &tree->nodes[node->next_sibling];
+    assert_true(node->waker);
+    assert_int_equal(node->self, 20);
+    ap_tree_free(tree);
+    ap_profile_free(profile);
+}
+
 static void test_deep_and_recursive(void **state)
 {
     struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
@@ -259,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_paths_merge),
         cmocka_unit_test(test_order_of_arrival_does_not_show),
         cmocka_unit_test(test_what_tells_siblings_apart),
+        cmocka_unit_test(test_wakers_stand_apart),
         cmocka_unit_test(test_deep_and_recursive),
         cmocka_unit_test(test_many_stacks_are_fast),
     };
