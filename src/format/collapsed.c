@@ -9,9 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A label is a name of the profile with one of four endings, and no byte of it takes more room than before.
- */
-#define LABELS_SZ (4 * (size_t)AP_PROFILE_STRINGS_SZ + (1u << 20))
+/* A label is a name of the profile with one of five endings, and no byte of it takes more room than before. */
+#define LABELS_SZ (5 * (size_t)AP_PROFILE_STRINGS_SZ + (1u << 20))
 /* Longest line in labels: thread name, "[truncated]", frames. */
 #define LINE_LABELS_MAX (AP_STACK_FRAMES_MAX + 2)
 /* One label while it is put together. */
@@ -34,6 +33,8 @@ struct lines {
 
 static const char *suffix_of(const struct ap_tree_node *node)
 {
+    if (node->waker)
+        return "_[w]";
     if (node->kind == AP_FRAME_KERNEL)
         return "_[k]";
     if (node->inlined)

@@ -35,6 +35,13 @@ int ap_format_from_path(const char *path, enum ap_format *ret_format, struct ap_
                         path);
 }
 
+bool ap_format_supports(enum ap_format format, const struct ap_profile *profile)
+{
+    bool stacks = format == AP_FORMAT_SVG || format == AP_FORMAT_COLLAPSED || format == AP_FORMAT_PPROF;
+
+    return !stacks || profile->kind != AP_KIND_SYSCALL || profile->sample_cnt != 0;
+}
+
 static int write_svg(const struct ap_capture *capture, const struct ap_profile *profile, struct ap_out *out)
 {
     struct ap_tree *tree = ap_tree_new(profile);

@@ -13,12 +13,16 @@ enum ap_format {
     AP_FORMAT_JSON = 1,      /* .json: the document of DESIGN 7 */
     AP_FORMAT_COLLAPSED = 2, /* .collapsed: "comm;outer;inner N" */
     AP_FORMAT_PPROF = 3,     /* .pb.gz: gzip'd profile.proto */
-    AP_FORMAT_TEXT = 4,      /* .txt: top self and total table */
+    AP_FORMAT_TEXT = 4,      /* .txt: tables and the account */
 };
 
 /* Format by the file name's ending (case ignored); "-" (standard output) is collapsed text.
  * 0, or -EINVAL with the list of known endings. */
 int ap_format_from_path(const char *path, enum ap_format *ret_format, struct ap_error *err);
+
+/* False when `format` has nothing to show of `profile`: the formats of stacks, for a profile of system calls that was
+ * recorded without stacks. */
+bool ap_format_supports(enum ap_format format, const struct ap_profile *profile);
 
 /* Writes `capture` (one profile for all but JSON, which carries every profile) in `format` and flushes.
  * `profile` selects capture->profiles[profile]. 0 or negative errno of the sink, -ENOMEM. */
@@ -30,11 +34,13 @@ int ap_json_write(struct ap_capture *capture, struct ap_out *out);
 int ap_collapsed_write(const struct ap_profile *profile, struct ap_out *out);
 int ap_pprof_write(const struct ap_capture *capture, const struct ap_profile *profile, struct ap_out *out);
 
-/* `rows`: how many functions at most, 0 = all. `colour`: ANSI colours (a terminal). */
+/* The tables of locks or of system calls where the profile has them, then its functions. `rows`: how many rows each
+ * table has at most, 0 = all. `colour`: ANSI colours (a terminal). 0, -ENOMEM or negative errno of the sink. */
 int ap_text_write(const struct ap_capture *capture, const struct ap_profile *profile, unsigned rows, bool colour,
                   struct ap_out *out);
 /* The closing account that follows a table on a terminal and ends the .txt format: expected = delivered + lost with
- * reasons, unresolved frames by module and what to do, and what the agent cost. */
+ * reasons for each profile, kinds that were left out, unresolved frames by module and what to do, and what the agent
+ * cost. */
 int ap_text_account(const struct ap_capture *capture, bool colour, struct ap_out *out);
 
 #endif

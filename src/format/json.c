@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-#include "format/format.h"
+#include "format/json.h"
 
 #include "format/names.h"
 
 #include <errno.h>
 #include <inttypes.h>
 
-static void key_str(struct ap_out *out, const char *key, const char *value)
+void ap_json_key_str(struct ap_out *out, const char *key, const char *value)
 {
     ap_out_char(out, '"');
     ap_out_str(out, key);
@@ -14,9 +14,21 @@ static void key_str(struct ap_out *out, const char *key, const char *value)
     ap_out_json_str(out, value, false);
 }
 
-static void key_u64(struct ap_out *out, const char *key, uint64_t value)
+void ap_json_key_u64(struct ap_out *out, const char *key, uint64_t value)
 {
     ap_out_printf(out, "\"%s\":%" PRIu64, key, value);
+}
+
+void ap_json_next_str(struct ap_out *out, const char *key, const char *value)
+{
+    ap_out_char(out, ',');
+    ap_json_key_str(out, key, value);
+}
+
+void ap_json_next_u64(struct ap_out *out, const char *key, uint64_t value)
+{
+    ap_out_char(out, ',');
+    ap_json_key_u64(out, key, value);
 }
 
 static void write_agent(const struct ap_agent_info *agent, struct ap_out *out)
@@ -36,19 +48,13 @@ static void write_agent(const struct ap_agent_info *agent, struct ap_out *out)
     };
 
     ap_out_str(out, "\"agent\":{");
-    key_str(out, "version", agent->version);
-    ap_out_char(out, ',');
-    key_str(out, "host", agent->host);
-    ap_out_char(out, ',');
-    key_str(out, "kernel", agent->kernel);
-    ap_out_char(out, ',');
-    key_str(out, "arch", agent->arch);
-    ap_out_char(out, ',');
-    key_str(out, "event", agent->event);
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        ap_out_char(out, ',');
-        key_u64(out, numbers[i].key, numbers[i].value);
-    }
+    ap_json_key_str(out, "version", agent->version);
+    ap_json_next_str(out, "host", agent->host);
+    ap_json_next_str(out, "kernel", agent->kernel);
+    ap_json_next_str(out, "arch", agent->arch);
+    ap_json_next_str(out, "event", agent->event);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        ap_json_next_u64(out, numbers[i].key, numbers[i].value);
     ap_out_char(out, '}');
 }
 
@@ -56,16 +62,13 @@ static void write_agent(const struct ap_agent_info *agent, struct ap_out *out)
 static void open_node(const struct ap_profile *profile, const struct ap_tree_node *node, struct ap_out *out)
 {
     ap_out_char(out, '{');
-    key_str(out, "name", ap_name_or_unknown(ap_profile_str(profile, node->name)));
-    ap_out_char(out, ',');
-    key_str(out, "kind", ap_frame_kind_name(node->kind));
+    ap_json_key_str(out, "name", ap_name_or_unknown(ap_profile_str(profile, node->name)));
+    ap_json_next_str(out, "kind", ap_frame_kind_name(node->kind));
     if (node->module != 0) {
-        ap_out_char(out, ',');
-        key_str(out, "module", ap_profile_str(profile, node->module));
+        ap_json_next_str(out, "module", ap_profile_str(profile, node->module));
     }
     if (node->file != 0) {
-        ap_out_char(out, ',');
-        key_str(out, "file", ap_profile_str(profile, node->file));
+        ap_json_next_str(out, "file", ap_profile_str(profile, node->file));
     }
     if (node->line != 0)
         ap_out_printf(out, ",\"line\":%" PRIu32, node->line);
@@ -73,6 +76,8 @@ static void open_node(const struct ap_profile *profile, const struct ap_tree_nod
                   node->count);
     if (node->inlined)
         ap_out_str(out, ",\"inlined\":true");
+    if (node->waker)
+        ap_out_str(out, ",\"waker\":true");
     ap_out_str(out, ",\"children\":[");
 }
 
@@ -102,22 +107,49 @@ static void write_tree(const struct ap_tree *tree, struct ap_out *out)
     }
 }
 
-static int write_profile(const struct ap_profile *profile, struct ap_out *out)
+/* The numbers that make up expected = delivered + losses, as members of the object that is open. */
+static void write_sums(const struct ap_account *account, struct ap_out *out)
+{
+    ap_json_key_u64(out, "expected", account->expected);
+    ap_json_next_u64(out, "delivered", account->delivered);
+    ap_json_next_u64(out, "idle", account->idle);
+    ap_json_next_u64(out, "out_of_scope", account->out_of_scope);
+    ap_out_str(out, ",\"losses\":{");
+    for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++) {
+        if (i > 0)
+            ap_out_char(out, ',');
+        ap_json_key_u64(out, ap_loss_name(i), account->losses[i]);
+    }
+    ap_out_char(out, '}');
+}
+
+static void write_account(const struct ap_account *account, struct ap_out *out)
+{
+    ap_out_str(out, ",\"account\":{");
+    write_sums(account, out);
+    ap_json_next_u64(out, "below_min", account->below_min);
+    ap_json_next_u64(out, "below_min_ns", account->below_min_ns);
+    ap_json_next_u64(out, "folded", account->folded);
+    ap_json_next_u64(out, "unmatched", account->unmatched);
+    ap_out_char(out, '}');
+}
+
+static int write_profile(const struct ap_profile *profile, const struct ap_account *account, struct ap_out *out)
 {
     struct ap_tree *tree = ap_tree_new(profile);
 
     if (tree == NULL)
         return -ENOMEM;
     ap_out_char(out, '{');
-    key_str(out, "kind", ap_event_kind_name(profile->kind));
-    ap_out_str(out, ",\"unit\":\"nanoseconds\",");
-    key_u64(out, "start_ns", profile->start_ns);
-    ap_out_char(out, ',');
-    key_u64(out, "duration_ns", profile->duration_ns);
-    ap_out_char(out, ',');
-    key_u64(out, "period_ns", profile->period_ns);
-    ap_out_char(out, ',');
-    key_u64(out, "samples", ap_profile_total_count(profile));
+    ap_json_key_str(out, "kind", ap_event_kind_name(profile->kind));
+    ap_out_str(out, ",\"unit\":\"nanoseconds\"");
+    ap_json_next_u64(out, "start_ns", profile->start_ns);
+    ap_json_next_u64(out, "duration_ns", profile->duration_ns);
+    ap_json_next_u64(out, "period_ns", profile->period_ns);
+    ap_json_next_u64(out, "samples", ap_profile_total_count(profile));
+    write_account(account, out);
+    ap_json_syscalls(profile, out);
+    ap_json_locks(profile, out);
     ap_out_str(out, ",\"root\":");
     write_tree(tree, out);
     ap_out_char(out, '}');
@@ -125,46 +157,41 @@ static int write_profile(const struct ap_profile *profile, struct ap_out *out)
     return ap_out_error(out);
 }
 
-static void write_account(const struct ap_capture *capture, struct ap_out *out)
+static void write_unresolved(const struct ap_capture *capture, struct ap_out *out)
 {
-    ap_out_char(out, ',');
-    key_u64(out, "expected", capture->expected);
-    ap_out_char(out, ',');
-    key_u64(out, "delivered", capture->delivered);
-    ap_out_char(out, ',');
-    key_u64(out, "idle", capture->idle);
-    ap_out_char(out, ',');
-    key_u64(out, "out_of_scope", capture->out_of_scope);
-    ap_out_str(out, ",\"losses\":{");
-    for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++) {
-        if (i > 0)
-            ap_out_char(out, ',');
-        key_u64(out, ap_loss_name(i), capture->losses[i]);
-    }
-    ap_out_str(out, "},\"unresolved\":[");
+    ap_out_str(out, ",\"unresolved\":[");
     for (unsigned i = 0; i < capture->unresolved_cnt; i++) {
         const struct ap_unresolved_row *row = &capture->unresolved[i];
 
         ap_out_str(out, i > 0 ? ",{" : "{");
-        key_str(out, "module", row->module);
-        ap_out_char(out, ',');
-        key_str(out, "reason", ap_unresolved_name(row->reason));
-        ap_out_char(out, ',');
-        key_u64(out, "frames", row->frames);
-        ap_out_char(out, ',');
-        key_u64(out, "samples", row->samples);
-        ap_out_char(out, ',');
-        key_str(out, "help", ap_unresolved_help(row->reason));
+        ap_json_key_str(out, "module", row->module);
+        ap_json_next_str(out, "reason", ap_unresolved_name(row->reason));
+        ap_json_next_u64(out, "frames", row->frames);
+        ap_json_next_u64(out, "samples", row->samples);
+        ap_json_next_str(out, "help", ap_unresolved_help(row->reason));
         ap_out_char(out, '}');
     }
-    ap_out_str(out, "],");
-    key_u64(out, "frames_total", capture->frames_total);
-    ap_out_char(out, ',');
-    key_u64(out, "frames_unresolved", capture->frames_unresolved);
+    ap_out_char(out, ']');
+    ap_json_next_u64(out, "frames_total", capture->frames_total);
+    ap_json_next_u64(out, "frames_unresolved", capture->frames_unresolved);
+}
+
+static void write_left_out(const struct ap_capture *capture, struct ap_out *out)
+{
+    ap_out_str(out, ",\"left_out\":[");
+    for (unsigned i = 0; i < capture->left_out_cnt; i++) {
+        ap_out_str(out, i > 0 ? ",{" : "{");
+        ap_json_key_str(out, "kind", ap_event_kind_name(capture->left_out[i].kind));
+        ap_json_next_str(out, "reason", capture->left_out[i].reason);
+        ap_out_char(out, '}');
+    }
+    ap_out_char(out, ']');
 }
 
 int ap_json_write(struct ap_capture *capture, struct ap_out *out)
 {
+    const struct ap_account total = ap_capture_total(capture);
+
     ap_out_str(out, "{\"schema\":1,");
     write_agent(&capture->agent, out);
     ap_out_str(out, ",\"profiles\":[");
@@ -173,12 +200,14 @@ int ap_json_write(struct ap_capture *capture, struct ap_out *out)
 
         if (i > 0)
             ap_out_char(out, ',');
-        r = write_profile(capture->profiles[i], out);
+        r = write_profile(capture->profiles[i], &capture->accounts[i], out);
         if (r != 0)
             return r;
     }
-    ap_out_char(out, ']');
-    write_account(capture, out);
+    ap_out_str(out, "],");
+    write_sums(&total, out);
+    write_left_out(capture, out);
+    write_unresolved(capture, out);
     ap_out_str(out, "}\n");
     return ap_out_error(out);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Private to the codecs: reading names that may hold anything. */
+/* Private to the codecs: reading names that may hold anything, and the words for events. */
 #ifndef APERTURE_FORMAT_NAMES_H
 #define APERTURE_FORMAT_NAMES_H
 
 #include "core/text.h"
+#include "model/profile.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,6 +41,38 @@ static inline bool ap_utf8_is_unsafe(uint32_t cp)
 static inline const char *ap_name_or_unknown(const char *name)
 {
     return name[0] != '\0' ? name : "[unknown]";
+}
+
+/* What one event of a kind is called. */
+static inline const char *ap_event_word(uint8_t kind)
+{
+    switch (kind) {
+    case AP_KIND_CPU:
+        return "sample";
+    case AP_KIND_OFFCPU:
+    case AP_KIND_LOCK:
+        return "wait";
+    case AP_KIND_SYSCALL:
+        return "call";
+    default:
+        return "event";
+    }
+}
+
+/* The same for many, as a heading. */
+static inline const char *ap_event_heading(uint8_t kind)
+{
+    switch (kind) {
+    case AP_KIND_CPU:
+        return "Samples";
+    case AP_KIND_OFFCPU:
+    case AP_KIND_LOCK:
+        return "Waits";
+    case AP_KIND_SYSCALL:
+        return "Calls";
+    default:
+        return "Events";
+    }
 }
 
 #endif

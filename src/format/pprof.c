@@ -73,11 +73,14 @@ enum {
 
 /* Largest message: a location of AP_STACK_FRAMES_MAX lines of at most 16 bytes. */
 #define MESSAGE_SZ_MAX (64u << 10)
-/* Text that is not the profile's own: types, comments, build ids. */
-#define EXTRA_STRINGS_SZ (32u << 20)
+/* Text that is not the profile's own: types, comments, build ids, names of wakers. */
+#define EXTRA_STRINGS_SZ (2 * (size_t)AP_PROFILE_STRINGS_SZ + (32u << 20))
+/* One name while it is put together. */
+#define LABEL_SZ_MAX ((size_t)AP_PROFILE_STRINGS_SZ + 16)
 
 struct function_row {
     uint32_t name, file; /* string ids */
+    bool waker;
 };
 
 /* An address with the functions inlined there: frames of one stack, in their order. */
@@ -93,6 +96,7 @@ struct writer {
     bool zip_open;
     int error;                   /* first failure that is not the sink's */
     struct ap_buf msg, sub, ids; /* scratch: a message, one inside it, a sample's locations */
+    struct ap_buf label;         /* scratch: a name */
     struct ap_strings *extra;    /* strings after the profile's own, which keep their ids */
     uint32_t extra_base;
     uint32_t key_comm, key_pid, key_container, unknown;
@@ -270,16 +274,34 @@ static void emit_function(struct writer *w, uint64_t id, uint32_t name, uint32_t
     emit(w, PROFILE_FUNCTION, &w->sub);
 }
 
-/* Id of the function (name, file), written when new; 0 on failure. */
+/* String table index of a function's name. A waker's must not merge with a call of the same function, and readers
+ * merge by name. */
+static uint32_t function_name(struct writer *w, const struct ap_frame *frame)
+{
+    const char *name = ap_name_or_unknown(ap_profile_str(w->profile, frame->function));
+
+    if (!frame->waker || frame->kind == AP_FRAME_MARK)
+        return frame->function != 0 ? frame->function : w->unknown;
+    ap_buf_reset(&w->label);
+    ap_buf_str(&w->label, name);
+    ap_buf_str(&w->label, " [waker]");
+    if (w->label.error != 0) {
+        fail(w, w->label.error);
+        return 0;
+    }
+    return extra(w, w->label.data);
+}
+
+/* Id of the function (name, file, waker), written when new; 0 on failure. */
 static uint64_t function_id(struct writer *w, const struct ap_frame *frame)
 {
-    const struct function_row row = {frame->function, frame->file};
-    uint64_t hash = ap_table_mix((uint64_t)row.name << 32 | row.file);
+    const struct function_row row = {frame->function, frame->file, frame->waker};
+    uint64_t hash = ap_table_mix(ap_table_mix((uint64_t)row.name << 32 | row.file) ^ row.waker);
     size_t pos = SIZE_MAX;
     uint32_t i;
 
     while ((i = ap_table_next(&w->function_index, hash, &pos)) != AP_TABLE_NONE)
-        if (w->functions[i].name == row.name && w->functions[i].file == row.file)
+        if (w->functions[i].name == row.name && w->functions[i].file == row.file && w->functions[i].waker == row.waker)
             return (uint64_t)i + FIRST_ID;
     void *rows = grow(w->functions, w->function_cnt, &w->function_cap, sizeof(*w->functions));
     if (rows != NULL)
@@ -291,8 +313,7 @@ static uint64_t function_id(struct writer *w, const struct ap_frame *frame)
     i = w->function_cnt++;
     w->functions[i] = row;
     ap_table_put(&w->function_index, hash, i);
-    const char *name = ap_profile_str(w->profile, row.name);
-    emit_function(w, (uint64_t)i + FIRST_ID, name[0] != '\0' ? row.name : w->unknown, row.file);
+    emit_function(w, (uint64_t)i + FIRST_ID, function_name(w, frame), row.file);
     return (uint64_t)i + FIRST_ID;
 }
 
@@ -533,8 +554,8 @@ static void emit_types(struct writer *w)
         uint8_t kind;
         const char *count, *value;
     } types[] = {
-        {AP_KIND_CPU, "samples", "cpu"},        {AP_KIND_OFFCPU, "blocks", "off_cpu"},
-        {AP_KIND_LOCK, "contentions", "delay"}, {AP_KIND_SYSCALL, "calls", "syscall"},
+        {AP_KIND_CPU, "samples", "cpu"},        {AP_KIND_OFFCPU, "samples", "off_cpu"},
+        {AP_KIND_LOCK, "contentions", "delay"}, {AP_KIND_SYSCALL, "calls", "latency"},
         {AP_KIND_GPU, "launches", "gpu"},
     };
     const struct ap_profile *profile = w->profile;
@@ -555,22 +576,36 @@ static void emit_types(struct writer *w)
     emit_number(w, PROFILE_DURATION_NANOS, profile->duration_ns);
 }
 
-/* What was lost travels with the data, also through tools that know nothing of it. */
-static void emit_comments(struct writer *w, const struct ap_capture *capture)
+static void emit_comment(struct writer *w, const char *group, const char *what, uint64_t value)
 {
     char text[160];
 
-    snprintf(text, sizeof(text), "aperture: agent version %s", capture->agent.version);
+    if (value == 0)
+        return;
+    (void)snprintf(text, sizeof(text), "aperture: %s%s=%" PRIu64, group, what, value);
     emit_number(w, PROFILE_COMMENT, extra(w, text));
-    snprintf(text, sizeof(text), "aperture: expected=%" PRIu64 " delivered=%" PRIu64, capture->expected,
-             capture->delivered);
+}
+
+/* What was lost travels with the data, also through tools that know nothing of it. */
+static void emit_comments(struct writer *w, const struct ap_capture *capture)
+{
+    static const struct ap_account none;
+    const struct ap_account *account = ap_capture_account(capture, w->profile);
+    char text[160];
+
+    if (account == NULL)
+        account = &none;
+    (void)snprintf(text, sizeof(text), "aperture: agent version %s", capture->agent.version);
     emit_number(w, PROFILE_COMMENT, extra(w, text));
-    for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++) {
-        if (capture->losses[i] == 0)
-            continue;
-        snprintf(text, sizeof(text), "aperture: lost %s=%" PRIu64, ap_loss_name(i), capture->losses[i]);
-        emit_number(w, PROFILE_COMMENT, extra(w, text));
-    }
+    (void)snprintf(text, sizeof(text), "aperture: expected=%" PRIu64 " delivered=%" PRIu64, account->expected,
+                   account->delivered);
+    emit_number(w, PROFILE_COMMENT, extra(w, text));
+    for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
+        emit_comment(w, "lost ", ap_loss_name(i), account->losses[i]);
+    emit_comment(w, "", "below_min", account->below_min);
+    emit_comment(w, "", "below_min_ns", account->below_min_ns);
+    emit_comment(w, "", "folded", account->folded);
+    emit_comment(w, "", "unmatched", account->unmatched);
 }
 
 static int writer_open(struct writer *w, const struct ap_profile *profile, struct ap_out *out)
@@ -580,6 +615,7 @@ static int writer_open(struct writer *w, const struct ap_profile *profile, struc
     ap_buf_init(&w->msg, MESSAGE_SZ_MAX);
     ap_buf_init(&w->sub, MESSAGE_SZ_MAX);
     ap_buf_init(&w->ids, MESSAGE_SZ_MAX);
+    ap_buf_init(&w->label, LABEL_SZ_MAX);
     w->extra = ap_strings_new(EXTRA_STRINGS_SZ);
     if (w->extra == NULL)
         return -ENOMEM;
@@ -603,6 +639,7 @@ static void writer_close(struct writer *w)
     ap_buf_done(&w->msg);
     ap_buf_done(&w->sub);
     ap_buf_done(&w->ids);
+    ap_buf_done(&w->label);
     ap_strings_free(w->extra);
     ap_table_done(&w->function_index);
     ap_table_done(&w->location_index);

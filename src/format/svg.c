@@ -8,6 +8,7 @@
 #include "core/map.h"
 #include "core/parse.h"
 #include "format/format.h"
+#include "format/names.h"
 #include "format/svg_viewer_css.h"
 #include "format/svg_viewer_js.h"
 
@@ -30,6 +31,8 @@
 #define SVG_CELL_PX    7.25 /* advance of 12 px monospace fonts, the widest of the usual ones */
 #define SVG_SHADES     7
 #define SVG_CODE_KINDS 6 /* frame kinds that are code: 0 .. AP_FRAME_GPU */
+#define SVG_WAKER      8 /* what the picture takes a waker's frames for, beside enum ap_frame_kind */
+#define SVG_KINDS      9
 #define SVG_TEXT_SZ    4096
 #define SVG_NAME_CELLS 3000 /* longest name that the data block keeps */
 #define SVG_UNRESOLVED 100  /* rows of the diagnosis in the data block */
@@ -38,11 +41,14 @@
  * key. */
 struct svg_frame {
     uint32_t name, module, file, line; /* string ids */
-    uint32_t kind, inlined;
+    uint32_t kind, flags;              /* SVG_INLINED and SVG_OF_WAKER */
 };
+
+enum { SVG_INLINED = 1, SVG_OF_WAKER = 2 };
 
 struct svg_writer {
     const struct ap_capture *capture;
+    const struct ap_account *account; /* of the profile */
     const struct ap_tree *tree;
     const struct ap_profile *profile;
     struct ap_out *out;
@@ -59,16 +65,18 @@ struct svg_writer {
     uint32_t *string_of; /* per string id: index in the data block + 1, 0 = not used */
     uint32_t *strings;   /* string ids in data block order */
     uint32_t string_cnt, string_ids;
-    uint64_t kind_self[8]; /* weight by frame kind */
-    bool has_kind[8], has_inlined;
+    uint64_t kind_self[SVG_KINDS]; /* weight by frame kind */
+    bool has_kind[SVG_KINDS], has_inlined;
 };
 
 /* By enum ap_frame_kind. Checked for colour blindness and, over all shades, for a label contrast of 4.6:1. */
 static const uint32_t palette_light[SVG_CODE_KINDS] = {0x8D9094, 0xD68E4E, 0x5884DC, 0xA7F1D7, 0xFBEA83, 0xEBA7EB};
 static const uint32_t palette_dark[SVG_CODE_KINDS] = {0xAFB4BC, 0xE7B679, 0x679AF4, 0x009E6C, 0x9CA046, 0xCF76B9};
+/* Wakers have an edge too, so that nobody depends on the hue. */
+static const uint32_t waker_light = 0x42D78C, waker_dark = 0xABEDBF, waker_edge = 0x0B4A2B;
 
-static const char *const kind_labels[8] = {"unresolved",  "native", "kernel", "jit",
-                                           "interpreted", "gpu",    "thread", "truncated"};
+static const char *const kind_labels[SVG_KINDS] = {"unresolved", "native", "kernel", "jit",  "interpreted",
+                                                   "gpu",        "thread", "mark",   "waker"};
 
 /* ---- text ---- */
 
@@ -208,10 +216,23 @@ static const char *node_str(const struct svg_writer *w, uint32_t id)
     return ap_profile_str(w->profile, id);
 }
 
-/* What the raw events of the profile are called. */
+/* What a raw event of the profile is called. */
 static const char *unit_name(const struct svg_writer *w)
 {
-    return w->profile->kind == AP_KIND_CPU ? "samples" : "events";
+    return ap_event_word(w->profile->kind);
+}
+
+/* The kind as the picture has it: wakers are one, whatever their code is; a mark stays a mark. */
+static unsigned picture_kind(const struct ap_tree_node *node)
+{
+    if (node->waker && node->kind != AP_FRAME_MARK)
+        return SVG_WAKER;
+    return node->kind <= AP_FRAME_MARK ? node->kind : AP_FRAME_UNKNOWN;
+}
+
+static bool is_code(unsigned kind)
+{
+    return kind < SVG_CODE_KINDS || kind == SVG_WAKER;
 }
 
 static bool svg_empty(const struct svg_writer *w)
@@ -265,8 +286,8 @@ static int take_frame(struct svg_writer *w, struct ap_map *map, uint32_t i)
         .module = node->module,
         .file = node->file,
         .line = node->line,
-        .kind = node->kind < 8 ? node->kind : AP_FRAME_UNKNOWN,
-        .inlined = node->inlined,
+        .kind = picture_kind(node),
+        .flags = (node->inlined ? SVG_INLINED : 0) | (node->waker ? SVG_OF_WAKER : 0),
     };
     found = ap_map_get(map, slot, sizeof(*slot));
     if (!found) {
@@ -297,13 +318,16 @@ static int svg_collect(struct svg_writer *w)
     do {
         const struct ap_tree_node *node = &tree->nodes[i];
         double left = w->start[i];
-        unsigned kind = node->kind < 8 ? node->kind : AP_FRAME_UNKNOWN;
+        uint32_t owner = i;
 
         r = take_frame(w, &map, i);
         if (r < 0)
             break;
-        w->kind_self[kind] += node_self(w, i);
-        w->has_kind[kind] |= i != 0;
+        /* A waker stands below the wait that it ended: the time is the wait's. */
+        while (tree->nodes[owner].waker && tree->nodes[owner].parent)
+            owner = tree->nodes[owner].parent;
+        w->kind_self[picture_kind(&tree->nodes[owner])] += node_self(w, i);
+        w->has_kind[picture_kind(node)] |= i != 0;
         w->has_inlined |= node->inlined;
         for (uint32_t c = node->first_child; c; c = tree->nodes[c].next_sibling) {
             w->start[c] = left;
@@ -331,10 +355,14 @@ static int svg_init(struct svg_writer *w, const struct ap_capture *capture, cons
                     struct ap_out *out)
 {
     const struct ap_tree_node *root = &tree->nodes[0];
+    static const struct ap_account none;
     size_t nodes = tree->node_cnt;
     uint64_t total;
 
     *w = (struct svg_writer){.capture = capture, .tree = tree, .profile = tree->profile, .out = out};
+    w->account = ap_capture_account(capture, tree->profile);
+    if (!w->account)
+        w->account = &none;
     ap_buf_init(&w->json_buf, 8 * SVG_TEXT_SZ);
     w->json = ap_out_new_buf(&w->json_buf);
     w->by_count = root->value == 0;
@@ -377,13 +405,18 @@ static uint32_t shade_colour(uint32_t rgb, int percent)
     return (uint32_t)c[0] << 16 | (uint32_t)c[1] << 8 | (uint32_t)c[2];
 }
 
-static void svg_palette(struct svg_writer *w, const uint32_t palette[SVG_CODE_KINDS], const char *scope)
+static void svg_palette(struct svg_writer *w, const uint32_t palette[SVG_CODE_KINDS], uint32_t waker, const char *scope)
 {
+    bool wakers = w->has_kind[SVG_WAKER];
+
     for (unsigned kind = 0; kind < SVG_CODE_KINDS; kind++) {
         for (int shade = 0; shade < SVG_SHADES; shade++)
             ap_out_printf(w->out, "%s.k%us%d{fill:#%06x}", scope, kind, shade,
                           shade_colour(palette[kind], shade - SVG_SHADES / 2));
     }
+    for (int shade = 0; wakers && shade < SVG_SHADES; shade++)
+        ap_out_printf(w->out, "%s.k%ds%d{fill:#%06x;stroke:#%06x}", scope, SVG_WAKER, shade,
+                      shade_colour(waker, shade - SVG_SHADES / 2), waker_edge);
     ap_out_char(w->out, '\n');
 }
 
@@ -391,11 +424,11 @@ static void svg_style(struct svg_writer *w)
 {
     ap_out_str(w->out, "<style><![CDATA[\n");
     ap_out_write(w->out, svg_viewer_css, sizeof(svg_viewer_css) - 1);
-    svg_palette(w, palette_light, "");
+    svg_palette(w, palette_light, waker_light, "");
     ap_out_str(w->out, "@media (prefers-color-scheme:dark){\n");
-    svg_palette(w, palette_dark, ".ap:not([data-theme=light]) ");
+    svg_palette(w, palette_dark, waker_dark, ".ap:not([data-theme=light]) ");
     ap_out_str(w->out, "}\n");
-    svg_palette(w, palette_dark, ".ap[data-theme=dark] ");
+    svg_palette(w, palette_dark, waker_dark, ".ap[data-theme=dark] ");
     ap_out_str(w->out, "]]></style>\n"
                        "<defs><pattern id=\"ap-hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" "
                        "patternTransform=\"rotate(45)\"><rect class=\"hatch-a\" width=\"6\" height=\"6\" "
@@ -406,12 +439,14 @@ static void svg_style(struct svg_writer *w)
 /* Class names that colour a node: kind and shade, or the neutral ones. */
 static void svg_class(struct svg_writer *w, const struct ap_tree_node *node)
 {
+    unsigned kind = picture_kind(node);
+
     if (node->parent == 0 && node->depth == 0)
         ap_out_str(w->out, "kr");
-    else if (node->kind == AP_FRAME_PROCESS || node->kind == AP_FRAME_MARK)
-        ap_out_str(w->out, node->kind == AP_FRAME_MARK ? "km" : "kp");
+    else if (!is_code(kind))
+        ap_out_str(w->out, kind == AP_FRAME_MARK ? "km" : "kp");
     else
-        ap_out_printf(w->out, "k%us%u", node->kind < SVG_CODE_KINDS ? node->kind : 0, module_shade(w, node->module));
+        ap_out_printf(w->out, "k%us%u", kind, module_shade(w, node->module));
     if (node->inlined)
         ap_out_str(w->out, " inl");
 }
@@ -470,7 +505,7 @@ static void svg_subtitle(struct svg_writer *w)
         }
         ap_out_str(w->out, " · ");
     }
-    ap_out_printf(w->out, "%s %s", count_text(num, root->count), unit_name(w));
+    ap_out_printf(w->out, "%s %s%s", count_text(num, root->count), unit_name(w), root->count == 1 ? "" : "s");
     if (root->value)
         ap_out_printf(w->out, " · %s in total", ap_format_duration(num, root->value));
     ap_out_str(w->out, "</text>\n");
@@ -483,41 +518,43 @@ static void svg_reasons(struct svg_writer *w, bool samples, const char *open)
     char num[AP_FORMAT_SZ];
 
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++) {
-        if (!w->capture->losses[i] || ap_loss_is_sample(i) != samples)
+        if (!w->account->losses[i] || ap_loss_is_sample(i) != samples)
             continue;
         ap_out_str(w->out, sep);
         ap_out_xml_str(w->out, ap_loss_name(i));
-        ap_out_printf(w->out, " %s", count_text(num, w->capture->losses[i]));
+        ap_out_printf(w->out, " %s", count_text(num, w->account->losses[i]));
         sep = ", ";
     }
 }
 
-/* Only CPU samples have an expected number; other kinds report what was lost on the way. */
 static void svg_account(struct svg_writer *w)
 {
-    const struct ap_capture *capture = w->capture;
-    uint64_t lost = ap_capture_lost(capture), known = capture->delivered + lost;
+    const struct ap_account *account = w->account;
+    uint64_t lost = ap_account_lost(account), known = account->delivered + lost;
     char a[AP_FORMAT_SZ], b[AP_FORMAT_SZ], c[AP_FORMAT_SZ];
 
     svg_line_open(w, "ap-account", "st-text", 70);
-    if (w->profile->kind == AP_KIND_CPU && (capture->expected || known || !w->tree->nodes[0].count)) {
-        ap_out_printf(w->out, "Samples: expected %s = delivered %s + lost %s", count_text(a, capture->expected),
-                      count_text(b, capture->delivered), count_text(c, lost));
+    ap_out_str(w->out, ap_event_heading(w->profile->kind));
+    if (account->expected || known || !w->tree->nodes[0].count) {
+        ap_out_printf(w->out, ": expected %s = delivered %s + lost %s", count_text(a, account->expected),
+                      count_text(b, account->delivered), count_text(c, lost));
         if (lost) {
             ap_out_str(w->out, " (");
-            ap_out_xml_str(w->out, percent_text(a, lost, capture->expected));
+            ap_out_xml_str(w->out, percent_text(a, lost, account->expected));
             ap_out_char(w->out, ')');
         }
         svg_reasons(w, true, " — ");
-        if (known != capture->expected)
+        if (known != account->expected)
             ap_out_printf(
                 w->out, " · the account is off by %s",
-                count_text(a, known > capture->expected ? known - capture->expected : capture->expected - known));
+                count_text(a, known > account->expected ? known - account->expected : account->expected - known));
     } else {
-        ap_out_printf(w->out, "%s: %s", w->profile->kind == AP_KIND_CPU ? "Samples, expected number unknown" : "Events",
-                      count_text(a, w->tree->nodes[0].count));
+        ap_out_printf(w->out, ", expected number unknown: %s", count_text(a, w->tree->nodes[0].count));
         svg_reasons(w, true, " · lost in this capture: ");
     }
+    if (account->below_min)
+        ap_out_printf(w->out, " · %s shorter than --min-block left out, %s together", count_text(a, account->below_min),
+                      ap_format_duration(b, account->below_min_ns));
     svg_reasons(w, false, " · also noted: ");
     ap_out_str(w->out, "</text>\n");
 }
@@ -583,7 +620,7 @@ static void svg_footer(struct svg_writer *w, int y)
 static void svg_legend(struct svg_writer *w)
 {
     static const uint8_t order[] = {AP_FRAME_NATIVE, AP_FRAME_KERNEL,  AP_FRAME_JIT, AP_FRAME_INTERPRETED,
-                                    AP_FRAME_GPU,    AP_FRAME_UNKNOWN, AP_FRAME_MARK};
+                                    AP_FRAME_GPU,    AP_FRAME_UNKNOWN, SVG_WAKER,    AP_FRAME_MARK};
     uint64_t total = node_weight(w, 0);
     char share[AP_FORMAT_SZ];
     double x = SVG_MARGIN;
@@ -591,11 +628,11 @@ static void svg_legend(struct svg_writer *w)
     ap_out_str(w->out, "<g font-size=\"12\" fill=\"#5a616b\">\n");
     for (size_t i = 0; i < sizeof(order); i++) {
         unsigned kind = order[i];
-        bool code = kind < SVG_CODE_KINDS;
+        bool code = kind < SVG_CODE_KINDS; /* has a share */
 
         if (!w->has_kind[kind])
             continue;
-        if (code)
+        if (is_code(kind))
             ap_out_printf(w->out, "<rect class=\"k%us%d\"", kind, SVG_SHADES / 2);
         else
             ap_out_str(w->out, "<rect class=\"km\" fill=\"url(#ap-hatch)\"");
@@ -634,7 +671,8 @@ static void svg_tip(struct svg_writer *w, uint32_t i)
         svg_text(w, base_name(module), 100);
         ap_out_char(w->out, ')');
     }
-    ap_out_printf(w->out, " — %s %s, ", count_text(num, node->count), unit_name(w));
+    ap_out_printf(w->out, " — %s%s %s%s, ", node->waker && node->kind != AP_FRAME_MARK ? "waker of " : "",
+                  count_text(num, node->count), unit_name(w), node->count == 1 ? "" : "s");
     if (node->value)
         ap_out_printf(w->out, "%s, ", ap_format_duration(num, node->value));
     ap_out_xml_str(w->out, percent_text(num, node_weight(w, i), node_weight(w, 0)));
@@ -647,7 +685,9 @@ static void svg_box(struct svg_writer *w, uint32_t i)
     double x = SVG_MARGIN + w->start[i] * w->scale, width = node_px(w, i);
     int y = SVG_CHART_TOP + node->depth * SVG_ROW;
     double drawn = width > 3.0 ? width - 0.8 : width;
-    double inset = node->inlined && drawn > 3.0 ? 0.5 : 0.0; /* keeps the dashed edge inside the box */
+    unsigned kind = picture_kind(node);
+    /* keeps the edge inside the box */
+    double inset = (node->inlined || kind == SVG_WAKER) && drawn > 3.0 ? 0.5 : 0.0;
 
     ap_out_str(w->out, "<g>");
     svg_tip(w, i);
@@ -657,14 +697,14 @@ static void svg_box(struct svg_writer *w, uint32_t i)
                   drawn - 2 * inset, SVG_ROW - 1 - 2 * inset);
     if (node->inlined && inset > 0)
         ap_out_str(w->out, " stroke=\"#2b2f36\" stroke-dasharray=\"3 2\"");
-    if (node->kind == AP_FRAME_MARK && i)
+    if (kind == AP_FRAME_MARK && i)
         ap_out_str(w->out, " fill=\"url(#ap-hatch)\"");
-    else if (node->kind >= SVG_CODE_KINDS)
+    else if (!is_code(kind))
         ap_out_str(w->out, " fill=\"#e3e6ea\"");
     ap_out_str(w->out, "/>");
     if (width >= SVG_LABEL_PX) {
-        ap_out_printf(w->out, "<text class=\"%s\" x=\"%.2f\" y=\"%d\">",
-                      node->kind >= SVG_CODE_KINDS ? "st-text" : "lab", x + 4, y + 13);
+        ap_out_printf(w->out, "<text class=\"%s\" x=\"%.2f\" y=\"%d\">", is_code(kind) ? "lab" : "st-text", x + 4,
+                      y + 13);
         svg_text(w, node_str(w, node->name), (size_t)((width - 7) / SVG_CELL_PX));
         ap_out_str(w->out, "</text>");
     }
@@ -681,8 +721,8 @@ static void svg_slivers(struct svg_writer *w, unsigned kind)
         const struct ap_tree_node *node = &tree->nodes[i];
         double width = node_px(w, i);
 
-        if (width >= SVG_MIN_PX && width < SVG_BOX_PX && node->kind == kind) {
-            if (!open && kind < SVG_CODE_KINDS)
+        if (width >= SVG_MIN_PX && width < SVG_BOX_PX && picture_kind(node) == kind) {
+            if (!open && is_code(kind))
                 ap_out_printf(w->out, "<path class=\"k%us%d\" d=\"", kind, SVG_SHADES / 2);
             else if (!open)
                 ap_out_str(w->out, "<path class=\"kp\" fill=\"#e3e6ea\" d=\"");
@@ -709,7 +749,7 @@ static void svg_chart(struct svg_writer *w)
         if (!i)
             break;
     }
-    for (unsigned kind = 0; kind < 8; kind++)
+    for (unsigned kind = 0; kind < SVG_KINDS; kind++)
         svg_slivers(w, kind);
     ap_out_str(w->out, "</g>\n");
 }
@@ -731,6 +771,24 @@ static int svg_rows(const struct svg_writer *w)
     return rows;
 }
 
+static const char *empty_text(uint8_t kind)
+{
+    switch (kind) {
+    case AP_KIND_CPU:
+        return "Nothing ran on a CPU in this capture, or the filters left everything out. Try a longer capture or "
+               "fewer filters.";
+    case AP_KIND_OFFCPU:
+        return "Nothing was off the CPU for as long as --min-block asks. Try a longer capture or a lower threshold.";
+    case AP_KIND_LOCK:
+        return "Nothing waited for a lock in this capture, or the filters left everything out.";
+    case AP_KIND_SYSCALL:
+        return "No system call was slow enough for its stack to be recorded.";
+    default:
+        return "Nothing that was measured lasted long enough to be recorded. Try a longer capture or a lower "
+               "threshold.";
+    }
+}
+
 static void svg_no_samples(struct svg_writer *w)
 {
     int y = SVG_CHART_TOP + 60;
@@ -739,17 +797,13 @@ static void svg_no_samples(struct svg_writer *w)
                   "<g text-anchor=\"middle\"><rect class=\"empty\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"124\" "
                   "rx=\"6\" fill=\"none\" stroke=\"#c9ced6\" stroke-dasharray=\"6 4\"/>"
                   "<text id=\"ap-empty\" class=\"st-title\" x=\"%d\" y=\"%d\" font-size=\"16\" fill=\"#1a1d21\">"
-                  "No samples</text><text id=\"ap-empty-why\" class=\"st-muted\" x=\"%d\" y=\"%d\" font-size=\"12\" "
+                  "No %ss</text><text id=\"ap-empty-why\" class=\"st-muted\" x=\"%d\" y=\"%d\" font-size=\"12\" "
                   "fill=\"#5a616b\">",
-                  SVG_MARGIN, SVG_CHART_TOP, SVG_CHART, SVG_WIDTH / 2, y, SVG_WIDTH / 2, y + 24);
-    if (w->profile->kind != AP_KIND_CPU)
-        ap_out_str(w->out, "Nothing that was measured lasted long enough to be recorded. Try a longer capture or a "
-                           "lower threshold.");
-    else if (ap_capture_lost(w->capture))
-        ap_out_str(w->out, "Every sample that was expected got lost: see the account above.");
+                  SVG_MARGIN, SVG_CHART_TOP, SVG_CHART, SVG_WIDTH / 2, y, unit_name(w), SVG_WIDTH / 2, y + 24);
+    if (ap_account_lost(w->account))
+        ap_out_printf(w->out, "Every %s that was expected got lost: see the account above.", unit_name(w));
     else
-        ap_out_str(w->out, "Nothing ran on a CPU in this capture, or the filters left everything out. Try a longer "
-                           "capture or fewer filters.");
+        ap_out_str(w->out, empty_text(w->profile->kind));
     ap_out_str(w->out, "</text></g>\n");
 }
 
@@ -758,7 +812,7 @@ static void svg_no_samples(struct svg_writer *w)
 static void svg_losses(struct svg_writer *w)
 {
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
-        ap_out_printf(w->out, "%s\"%s\":%" PRIu64, i ? "," : "\"losses\":{", ap_loss_name(i), w->capture->losses[i]);
+        ap_out_printf(w->out, "%s\"%s\":%" PRIu64, i ? "," : "\"losses\":{", ap_loss_name(i), w->account->losses[i]);
     ap_out_char(w->out, '}');
 }
 
@@ -772,21 +826,24 @@ static void svg_json_field(struct svg_writer *w, const char *key, const char *te
 static void svg_metadata(struct svg_writer *w)
 {
     const struct ap_capture *capture = w->capture;
+    const struct ap_account *account = w->account;
     const struct ap_agent_info *agent = &capture->agent;
     const struct ap_tree_node *root = &w->tree->nodes[0];
 
     ap_out_printf(w->out,
                   "<metadata id=\"ap-meta\">{\"schema\":1,\"total_samples\":%" PRIu64 ",\"total_value\":%" PRIu64
                   ",\"unit\":\"ns\",\"expected\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"lost\":%" PRIu64 ",",
-                  root->count, root->value, capture->expected, capture->delivered, ap_capture_lost(capture));
+                  root->count, root->value, account->expected, account->delivered, ap_account_lost(account));
     svg_losses(w);
     ap_out_printf(w->out,
                   ",\"idle\":%" PRIu64 ",\"out_of_scope\":%" PRIu64 ",\"frames_total\":%" PRIu64
                   ",\"frames_unresolved\":%" PRIu64 ",\"start_ns\":%" PRIu64 ",\"duration_ns\":%" PRIu64
-                  ",\"period_ns\":%" PRIu64 ",\"nodes\":%" PRIu32 ",\"max_depth\":%u",
-                  capture->idle, capture->out_of_scope, capture->frames_total, capture->frames_unresolved,
+                  ",\"period_ns\":%" PRIu64 ",\"nodes\":%" PRIu32 ",\"max_depth\":%u,\"below_min\":%" PRIu64
+                  ",\"below_min_ns\":%" PRIu64 ",\"folded\":%" PRIu64 ",\"unmatched\":%" PRIu64,
+                  account->idle, account->out_of_scope, capture->frames_total, capture->frames_unresolved,
                   w->profile->start_ns, w->profile->duration_ns, w->profile->period_ns, w->tree->node_cnt,
-                  (unsigned)w->tree->max_depth);
+                  (unsigned)w->tree->max_depth, account->below_min, account->below_min_ns, account->folded,
+                  account->unmatched);
     svg_json_field(w, "kind", ap_event_kind_name(w->profile->kind));
     svg_json_field(w, "host", agent->host);
     svg_json_field(w, "version", agent->version);
@@ -809,11 +866,11 @@ static void svg_diagnosis(struct svg_writer *w)
 
     ap_out_str(w->out, "\"losses\":[");
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++) {
-        if (!capture->losses[i])
+        if (!w->account->losses[i])
             continue;
         ap_out_printf(w->out, "%s[", sep);
         svg_json_str(w, ap_loss_name(i));
-        ap_out_printf(w->out, ",%" PRIu64 ",%d,", capture->losses[i], ap_loss_is_sample(i));
+        ap_out_printf(w->out, ",%" PRIu64 ",%d,", w->account->losses[i], ap_loss_is_sample(i));
         svg_json_str(w, ap_loss_help(i));
         ap_out_char(w->out, ']');
         sep = ",";
@@ -836,9 +893,9 @@ static void svg_diagnosis(struct svg_writer *w)
 static void svg_info(struct svg_writer *w, bool constant)
 {
     ap_out_printf(w->out,
-                  "<script type=\"application/json\" id=\"ap-info\">{\"schema\":1,\"cpu\":%d,\"by_count\":%d,"
+                  "<script type=\"application/json\" id=\"ap-info\">{\"schema\":1,\"unit\":\"%s\",\"by_count\":%d,"
                   "\"period\":%" PRIu64 ",\n",
-                  w->profile->kind == AP_KIND_CPU, w->by_count, constant ? w->profile->period_ns : 0);
+                  unit_name(w), w->by_count, constant ? w->profile->period_ns : 0);
     svg_diagnosis(w);
     ap_out_str(w->out, "\n\"strings\":[");
     for (uint32_t i = 0; i < w->string_cnt; i++) {
@@ -852,7 +909,7 @@ static void svg_info(struct svg_writer *w, bool constant)
 
         ap_out_printf(w->out, "%s[%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%u]",
                       i ? "," : "", string_index(w, f->name), string_index(w, f->module), string_index(w, f->file),
-                      f->line, f->kind, f->inlined, module_shade(w, f->module));
+                      f->line, f->kind, f->flags, module_shade(w, f->module));
     }
     ap_out_str(w->out, "]}</script>\n");
 }
@@ -920,8 +977,8 @@ static void svg_head(struct svg_writer *w, int height)
         ap_out_str(w->out, " — ");
         svg_text(w, w->capture->agent.host, 64);
     }
-    ap_out_printf(w->out, "</title>\n<desc id=\"ap-desc\">Flamegraph of %s %s",
-                  count_text(num, w->tree->nodes[0].count), unit_name(w));
+    ap_out_printf(w->out, "</title>\n<desc id=\"ap-desc\">Flamegraph of %s %s%s",
+                  count_text(num, w->tree->nodes[0].count), unit_name(w), w->tree->nodes[0].count == 1 ? "" : "s");
     ap_out_printf(w->out, " in %s call paths. Width is %s; a box stands below its caller.</desc>\n",
                   count_text(num, w->tree->node_cnt - 1), w->by_count ? "their number" : "time");
 }

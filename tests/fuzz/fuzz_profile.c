@@ -3,6 +3,8 @@
  * writes it in every format. Checks what must hold for any content: sums agree, JSON parses, nothing steers a
  * terminal. */
 #include "format/format.h"
+#include "model/locks.h"
+#include "model/syscalls.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -73,9 +75,11 @@ static void add_mapping(struct input *in, struct ap_profile *profile)
 static void add_frame(struct input *in, struct ap_profile *profile)
 {
     struct ap_frame row = {.kind = byte(in), .inlined = byte(in) & 1, .function = name(in, profile)};
+    uint8_t flags = byte(in);
     uint32_t index;
 
-    row.file = (byte(in) & 1) ? name(in, profile) : 0;
+    row.waker = flags & 2;
+    row.file = (flags & 1) ? name(in, profile) : 0;
     row.line = (uint32_t)number(in);
     row.mapping = byte(in) % (profile->mapping_cnt + 1); /* likewise */
     row.offset = number(in);
@@ -101,6 +105,70 @@ static void add_sample(struct input *in, struct ap_profile *profile)
         ap_profile_add_sample(profile, series, stack, number(in), number(in));
 }
 
+static void add_latencies(struct input *in, struct ap_histogram *histogram)
+{
+    for (unsigned i = byte(in) & 3; i > 0; i--)
+        ap_histogram_add(histogram, byte(in), number(in)); /* some buckets do not exist */
+}
+
+/* Sums that do not agree with each other: nobody may depend on it. */
+static void add_syscall(struct input *in, struct ap_profile *profile)
+{
+    struct ap_syscall_row *row;
+
+    if (profile->syscalls == NULL)
+        profile->syscalls = ap_syscalls_new(profile->strings);
+    CHECK(profile->syscalls != NULL);
+    row = ap_syscalls_row(profile->syscalls, byte(in) & 7, (uint32_t)number(in),
+                          ap_profile_str(profile, name(in, profile)), byte(in) & 3, (uint32_t)number(in));
+    CHECK(row != NULL);
+    row->count += number(in);
+    row->total_ns += number(in);
+    row->max_ns = number(in);
+    row->in_flight += byte(in) & 1;
+    row->in_flight_max_ns = number(in);
+    add_latencies(in, &row->histogram);
+    ap_syscall_row_error(row, (uint32_t)number(in), number(in));
+}
+
+static uint32_t any_of(struct input *in, uint32_t cnt)
+{
+    return cnt == 0 || byte(in) > 250 ? AP_LOCK_NO_STACK : byte(in) % cnt;
+}
+
+static void add_lock(struct input *in, struct ap_profile *profile)
+{
+    struct ap_lock_row *row;
+
+    if (profile->locks == NULL)
+        profile->locks = ap_locks_new();
+    CHECK(profile->locks != NULL);
+    row = ap_locks_row(profile->locks, byte(in) & 3, number(in), byte(in) & 1);
+    CHECK(row != NULL);
+    row->pid = (uint32_t)number(in);
+    row->comm = name(in, profile);
+    row->symbol = name(in, profile);
+    row->type = byte(in);
+    row->waits += number(in);
+    row->total_ns += number(in);
+    row->max_ns = number(in);
+    row->timeouts = number(in);
+    row->timeout_ns = number(in);
+    row->in_flight = byte(in) & 1;
+    row->in_flight_ns = number(in);
+    add_latencies(in, &row->histogram);
+    for (unsigned i = byte(in) & 15; i > 0; i--) {
+        uint32_t waiter = any_of(in, profile->stack_cnt), waker = any_of(in, profile->stack_cnt);
+
+        ap_lock_row_add(row, any_of(in, profile->series_cnt), waiter, any_of(in, profile->series_cnt), waker,
+                        number(in), number(in), number(in));
+        if (waiter != AP_LOCK_NO_STACK) {
+            ap_lock_type_of_stack(profile, waiter);
+            CHECK(ap_lock_site(profile, waiter) < profile->frame_cnt);
+        }
+    }
+}
+
 static struct ap_profile *build_profile(struct input *in)
 {
     struct ap_profile *profile = ap_profile_new(byte(in) % 7);
@@ -110,7 +178,7 @@ static struct ap_profile *build_profile(struct input *in)
     profile->duration_ns = number(in);
     profile->period_ns = number(in);
     while (in->p < in->end) {
-        switch (byte(in) % 8) {
+        switch (byte(in) % 10) {
         case 0:
             add_mapping(in, profile);
             break;
@@ -120,12 +188,23 @@ static struct ap_profile *build_profile(struct input *in)
             add_frame(in, profile);
             break;
         case 4:
-            return profile;
+            goto done;
+        case 5:
+            add_syscall(in, profile);
+            break;
+        case 6:
+            add_lock(in, profile);
+            break;
         default:
             add_sample(in, profile);
             break;
         }
     }
+done:
+    if (profile->syscalls != NULL)
+        ap_syscalls_sort(profile->syscalls);
+    if (profile->locks != NULL)
+        ap_locks_sort(profile->locks);
     return profile;
 }
 
@@ -145,10 +224,17 @@ static void fill_capture(struct input *in, struct ap_capture *capture)
     capture->agent.bpf_run_ns = number(in);
     capture->agent.bpf_run_cnt = number(in);
     capture->agent.rss_peak_bytes = number(in);
-    capture->expected = number(in);
-    capture->delivered = number(in);
+    capture->accounts[0].expected = number(in);
+    capture->accounts[0].delivered = number(in);
     for (unsigned i = 0; i < AP_LOSS_REASON_CNT; i++)
-        capture->losses[i] = number(in);
+        capture->accounts[0].losses[i] = number(in);
+    capture->accounts[0].below_min = number(in);
+    capture->accounts[0].below_min_ns = number(in);
+    capture->accounts[0].folded = number(in);
+    capture->accounts[0].unmatched = number(in);
+    capture->left_out_cnt = byte(in) & 1;
+    capture->left_out[0].kind = byte(in);
+    memcpy(capture->left_out[0].reason, capture->agent.host, 40);
     capture->frames_total = number(in);
     capture->frames_unresolved = number(in);
     capture->profiles[capture->profile_cnt++] = build_profile(in);

@@ -338,10 +338,28 @@ def test_account_is_shown(open_page):
     screenshot(page, "account")
 
 
+def test_wakers_have_a_kind_of_their_own(open_page):
+    page = open_page("offcpu")
+    legend = page.locator(".ap-legend").inner_text()
+    assert "waker" in legend and "mark" in legend
+    assert "%" not in page.locator(".ap-legend button", has_text="waker").inner_text()  # the time is the wait's
+    page.locator(".ap-legend button", has_text="waker").click()
+    assert page.evaluate("document.querySelector('#ap-search').value") == "kind:waker"
+    assert matched(page).startswith("Matched") and "600 waits" in matched(page)
+    # "main" waits and wakes: two frames that do not count as one.
+    page.fill("#ap-search", "take")
+    page.keyboard.press("Enter")
+    assert "800 waits" in matched(page)
+    box = page.locator("g.f[aria-label^='publish,'] rect").first
+    assert box.get_attribute("class").startswith("k8s")
+    assert page.evaluate("e => getComputedStyle(e).stroke", box.element_handle()) != "none"
+    screenshot(page, "wakers")
+
+
 def test_legend_names_the_kinds(open_page):
     page = open_page("demo")
     legend = page.locator(".ap-legend").inner_text()
-    for word in ("native", "kernel", "jit", "interpreted", "gpu", "unresolved", "truncated", "inlined"):
+    for word in ("native", "kernel", "jit", "interpreted", "gpu", "unresolved", "mark", "inlined"):
         assert word in legend
     page.locator(".ap-legend button", has_text="kernel").click()
     assert page.evaluate("document.querySelector('#ap-search').value") == "kind:kernel"

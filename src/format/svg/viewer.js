@@ -8,9 +8,9 @@ const SVG = 'http://www.w3.org/2000/svg', HTML = 'http://www.w3.org/1999/xhtml';
 const script = document.currentScript;
 const root = (script && script.ownerSVGElement) || document.documentElement;
 const ROW = 18, MIN_PX = 0.3, BOX_PX = 1.5, ITEM_PX = 5, LABEL_PX = 22, OVERSCAN = 12;
-const KIND = {unknown: 0, process: 6, mark: 7};
-const KINDS = ['unresolved', 'native', 'kernel', 'jit', 'interpreted', 'gpu', 'thread', 'truncated'];
-const LEGEND = [1, 2, 3, 4, 5, 0, 7];
+const KIND = {unknown: 0, process: 6, mark: 7, waker: 8};
+const KINDS = ['unresolved', 'native', 'kernel', 'jit', 'interpreted', 'gpu', 'thread', 'mark', 'waker'];
+const LEGEND = [1, 2, 3, 4, 5, 0, 8, 7];
 
 /* ---- elements ---- */
 
@@ -88,7 +88,7 @@ function load() {
     d.levels = Array.from({length: rows}, () => []);
     for (let i = 0; i < n; i++) d.levels[depth[i]].push(i);
     d.frames = info.frames.map((f) => ({name: info.strings[f[0]], module: info.strings[f[1]], file: info.strings[f[2]],
-        line: f[3], kind: f[4], inlined: !!f[5], shade: f[6], key: f[0] + ',' + f[1] + ',' + f[4]}));
+        line: f[3], kind: f[4], inlined: !!(f[5] & 1), waker: !!(f[5] & 2), shade: f[6], key: f[0] + ',' + f[1] + ',' + f[4]}));
     return d;
 }
 
@@ -97,17 +97,19 @@ const whole = data.total[0];
 const frameOf = (i) => data.frames[data.frame[i]];
 const baseName = (path) => path.slice(path.lastIndexOf('/') + 1) || path;
 
+const isCode = (f) => f.kind < KIND.process || f.kind === KIND.waker;
+
 function colourClass(i) {
     const f = frameOf(i);
     if (i === 0) return 'kr';
-    if (f.kind >= KIND.process) return f.kind === KIND.mark ? 'km' : 'kp';
+    if (!isCode(f)) return f.kind === KIND.mark ? 'km' : 'kp';
     return 'k' + f.kind + 's' + f.shade;
 }
 
 /* ---- words ---- */
 
 const grouped = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ',');
-const unitName = data.info.cpu ? 'sample' : 'event';
+const unitName = data.info.unit;
 const samples = (n) => grouped(n) + ' ' + unitName + (n === 1 ? '' : 's');
 
 function percent(part, all) {
@@ -193,9 +195,9 @@ function nodeState(i) {
 
 function drawBox(i, x, width, y, size) {
     const f = frameOf(i), shown = Math.max(0.8, width > 3 ? width - 0.8 : width);
-    const inset = f.inlined && shown > 3 ? 0.5 : 0;
-    const plain = f.kind >= KIND.process ? ' plain' : '';
-    const rect = s('rect', {class: colourClass(i) + (inset ? ' inl' : ''), x: (x + inset).toFixed(2), y: y + inset,
+    const inset = (f.inlined || f.kind === KIND.waker) && shown > 3 ? 0.5 : 0;
+    const plain = isCode(f) ? '' : ' plain';
+    const rect = s('rect', {class: colourClass(i) + (f.inlined && inset ? ' inl' : ''), x: (x + inset).toFixed(2), y: y + inset,
         width: (shown - 2 * inset).toFixed(2), height: ROW - 1 - 2 * inset});
     const box = s('g', {class: 'f' + plain + nodeState(i), id: 'apn' + i, 'data-n': i}, rect);
     if (width >= ITEM_PX) {
@@ -399,7 +401,7 @@ function drawLine() {
     parts.push(h('span', {class: 'num'}, 'self ' + percent(data.self[i], whole)));
     if (state.zoom && inside(i, state.zoom))
         parts.push(h('span', {class: 'num'}, percent(data.total[i], data.total[state.zoom]) + ' of view'));
-    if (f.kind < KIND.process) {
+    if (isCode(f)) {
         const all = everywhere(i);
         if (all.places > 1)
             parts.push(h('span', {class: 'num'}, percent(all.total, whole) + ' in ' + grouped(all.places) + ' places'));
@@ -816,11 +818,13 @@ function onInput() {
 
 /* Kinds that occur, with their share of self time; a click finds them. */
 function buildLegend() {
-    const self = new Float64Array(8), seen = new Set();
+    const self = new Float64Array(KINDS.length), seen = new Set();
     let inlined = false;
     for (let i = 1; i < data.n; i++) {
         const f = frameOf(i);
-        self[f.kind] += data.self[i];
+        let owner = i; /* a waker stands below the wait that it ended: the time is the wait's */
+        while (owner && frameOf(owner).waker) owner = data.parent[owner];
+        self[frameOf(owner).kind] += data.self[i];
         seen.add(f.kind);
         inlined = inlined || f.inlined;
     }
@@ -829,7 +833,7 @@ function buildLegend() {
     const items = LEGEND.filter((k) => seen.has(k)).map((k) => h('button', {type: 'button', 'aria-pressed': 'false',
         'data-query': 'kind:' + KINDS[k], title: 'Find ' + KINDS[k] + ' frames',
         on: {click: () => runSearch(state.query === 'kind:' + KINDS[k] ? '' : 'kind:' + KINDS[k], state.regex)}},
-    [swatch(k === KIND.mark ? 'km' : 'k' + k + 's3'), KINDS[k], k === KIND.mark ? '' : h('em', {}, percent(self[k], whole))]));
+    [swatch(k === KIND.mark ? 'km' : 'k' + k + 's3'), KINDS[k], k >= KIND.mark ? '' : h('em', {}, percent(self[k], whole))]));
     if (inlined) {
         const mark = swatch('inl');
         mark.firstChild.setAttribute('style', 'fill:none;stroke:var(--edge)');

@@ -62,7 +62,7 @@ static void add_stack(struct sample *s, const uint32_t *frames, uint32_t cnt, bo
 
     check(ap_profile_add_stack(s->profile, frames, cnt, truncated, &stack), "stack");
     check(ap_profile_add_sample(s->profile, s->series, stack, count, count * PERIOD_NS), "sample");
-    s->capture->delivered += count;
+    s->capture->accounts[0].delivered += count;
     s->capture->frames_total += count * cnt;
 }
 
@@ -244,12 +244,40 @@ static void sample_demo(struct sample *s)
     random_walks(s, 900, 26, 400);
     set_comm(s, 600, "sshd");
     add_path(s, "main@/usr/sbin/sshd;k:do_syscall_64;k:__x64_sys_poll", false, 2);
-    s->capture->losses[AP_LOSS_RING_FULL] = 30;
-    s->capture->losses[AP_LOSS_MISSED] = 15;
-    s->capture->losses[AP_LOSS_SIDEBAND] = 3;
+    s->capture->accounts[0].losses[AP_LOSS_RING_FULL] = 30;
+    s->capture->accounts[0].losses[AP_LOSS_MISSED] = 15;
+    s->capture->accounts[0].losses[AP_LOSS_SIDEBAND] = 3;
     ap_capture_unresolved(s->capture, "/usr/lib/libcrypto.so.3", AP_UNRESOLVED_STRIPPED, 14, 240);
     ap_capture_unresolved(s->capture, "/usr/lib/libssl.so.3", AP_UNRESOLVED_STRIPPED, 9, 240);
     ap_capture_unresolved_sort(s->capture);
+}
+
+/* Frames of the thread that ended a wait, as they follow a wait's own towards the leaf. */
+static uint32_t waker_frame(struct sample *s, uint8_t kind, const char *name)
+{
+    struct ap_frame frame = {.kind = kind, .waker = true, .function = ap_strings_id(s->profile->strings, name)};
+    uint32_t index;
+
+    check(ap_profile_add_frame(s->profile, &frame, &index), "frame");
+    return index;
+}
+
+static void sample_offcpu(struct sample *s)
+{
+    uint32_t frames[8];
+
+    sample_demo(s);
+    set_comm(s, 700, "waiter");
+    frames[0] = waker_frame(s, AP_FRAME_PROCESS, "publisher");
+    frames[1] = waker_frame(s, AP_FRAME_NATIVE, "main");
+    frames[2] = waker_frame(s, AP_FRAME_NATIVE, "publish");
+    frames[3] = waker_frame(s, AP_FRAME_MARK, "[woken by]");
+    frames[4] = add_frame(s, AP_FRAME_KERNEL, false, "futex_wait_queue", "[kernel]", "", 0);
+    frames[5] = add_frame(s, AP_FRAME_NATIVE, false, "take", "/usr/bin/app", "app.c", 33);
+    frames[6] = add_frame(s, AP_FRAME_NATIVE, false, "main", "/usr/bin/app", "app.c", 90);
+    frames[7] = add_frame(s, AP_FRAME_MARK, false, "[interruptible]", "", "", 0);
+    add_stack(s, frames, 8, false, 600);
+    add_stack(s, frames + 4, 4, false, 200);
 }
 
 static void sample_hostile(struct sample *s)
@@ -306,8 +334,10 @@ static void fill(struct sample *s, const char *kind)
 {
     if (!strcmp(kind, "tiny"))
         sample_tiny(s);
-    else if (!strcmp(kind, "demo") || !strcmp(kind, "offcpu"))
+    else if (!strcmp(kind, "demo"))
         sample_demo(s);
+    else if (!strcmp(kind, "offcpu"))
+        sample_offcpu(s);
     else if (!strcmp(kind, "hostile"))
         sample_hostile(s);
     else if (!strcmp(kind, "deep"))
@@ -358,7 +388,7 @@ int main(int argc, char **argv)
     s.profile->period_ns = PERIOD_NS;
     describe(&s.capture->agent);
     fill(&s, argv[1]);
-    s.capture->expected = s.capture->delivered + ap_capture_lost(s.capture);
+    s.capture->accounts[0].expected = s.capture->accounts[0].delivered + ap_account_lost(&s.capture->accounts[0]);
     tree = ap_tree_new(s.profile);
     fd = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     out = fd < 0 ? NULL : ap_out_new_fd(fd);

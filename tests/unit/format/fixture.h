@@ -5,6 +5,8 @@
 #define APERTURE_TESTS_FORMAT_FIXTURE_H
 
 #include "format/format.h"
+#include "model/locks.h"
+#include "model/syscalls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -139,13 +141,198 @@ FIXTURE struct ap_capture *fixture_rich(uint8_t kind)
     fixture_sample(p, &app1, (const uint32_t[]){unk}, 1, true, 1, 10101010);
     fixture_sample(p, &vm, (const uint32_t[]){jit}, 1, false, 4, 40404040);
     fixture_sample(p, &vm, (const uint32_t[]){fib}, 1, true, 1, 499);
-    capture->expected = 20;
-    capture->delivered = 16;
-    capture->losses[AP_LOSS_RING_FULL] = 3;
-    capture->losses[AP_LOSS_MISSED] = 1;
+    capture->accounts[0].expected = 20;
+    capture->accounts[0].delivered = 16;
+    capture->accounts[0].losses[AP_LOSS_RING_FULL] = 3;
+    capture->accounts[0].losses[AP_LOSS_MISSED] = 1;
     capture->frames_total = 80;
     capture->frames_unresolved = 1;
     ap_capture_unresolved(capture, "/usr/lib/libc.so.6", AP_UNRESOLVED_STRIPPED, 1, 1);
+    return capture;
+}
+
+/* A wait of `waiter` that `waker` ended, and one whose waker is not known; both in the same function. */
+FIXTURE struct ap_capture *fixture_wakers(uint8_t kind)
+{
+    struct ap_capture *capture = fixture_capture(kind);
+    struct ap_profile *p = capture->profiles[0];
+    uint32_t app = fixture_mapping(p, "/usr/bin/app", 0x400000, 0x2000);
+    uint32_t kernel = fixture_mapping(p, "[kernel]", 0, 0);
+    struct ap_series series = fixture_series(p, 10, "waiter", "/usr/bin/app", "");
+    struct ap_frame row;
+    uint32_t f[7];
+
+    /* Leaf first: the waker's thread and function, the mark, then the wait and the mark of its state. */
+    f[3] = fixture_frame(p, "schedule", AP_FRAME_KERNEL, kernel, 0xffffffff81000010, false, "", 0);
+    f[4] = fixture_frame(p, "work", AP_FRAME_NATIVE, app, 0x2100, false, "/src/app.c", 20);
+    f[5] = fixture_frame(p, "main", AP_FRAME_NATIVE, app, 0x2200, false, "/src/app.c", 40);
+    f[6] = fixture_frame(p, "[interruptible]", AP_FRAME_MARK, 0, 0, false, "", 0);
+    row = p->frames[f[4]];
+    row.waker = true;
+    assert_int_equal(ap_profile_add_frame(p, &row, &f[1]), 0);
+    row = (struct ap_frame){.kind = AP_FRAME_PROCESS, .waker = true, .function = ap_strings_id(p->strings, "waker")};
+    assert_int_equal(ap_profile_add_frame(p, &row, &f[0]), 0);
+    row = (struct ap_frame){.kind = AP_FRAME_MARK, .waker = true, .function = ap_strings_id(p->strings, "[woken by]")};
+    assert_int_equal(ap_profile_add_frame(p, &row, &f[2]), 0);
+    fixture_sample(p, &series, f, 7, false, 3, 30000000);
+    fixture_sample(p, &series, f + 3, 4, false, 1, 5000000);
+    capture->accounts[0] =
+        (struct ap_account){.expected = 4, .delivered = 4, .below_min = 12, .below_min_ns = 3000000, .unmatched = 2};
+    return capture;
+}
+
+FIXTURE void fixture_latencies(struct ap_histogram *histogram, uint64_t *total, uint64_t *max, uint64_t cnt,
+                               uint64_t low, uint64_t high)
+{
+    for (uint64_t i = 0; i < cnt; i++) {
+        /* Few are long: the place on the way from low to high goes with the fourth power. */
+        double place = (double)(i + 1) / (double)cnt;
+        uint64_t ns = low + (uint64_t)((double)(high - low) * place * place * place * place);
+
+        assert_int_equal(ap_histogram_add(histogram, ap_histogram_bucket(ns), 1), 0);
+        *total += ns;
+        if (ns > *max)
+            *max = ns;
+    }
+}
+
+/* Index of a stack of functions of the program, leaf first, below what every lock wait has. */
+FIXTURE uint32_t fixture_lock_stack(struct ap_profile *p, const char *leaf, const char *function, uint32_t line)
+{
+    uint32_t app = fixture_mapping(p, "/usr/bin/app", 0x400000, 0x2000);
+    uint32_t libc = fixture_mapping(p, "/usr/lib/x86_64-linux-gnu/libc.so.6", 0x7f0000000000, 0x1000);
+    uint32_t kernel = fixture_mapping(p, "[kernel]", 0, 0);
+    const uint32_t frames[] = {
+        fixture_frame(p, "futex_wait_queue", AP_FRAME_KERNEL, kernel, 0xffffffff81000020, false, "", 0),
+        fixture_frame(p, leaf, AP_FRAME_NATIVE, libc, 0x1700, false, "", 0),
+        fixture_frame(p, function, AP_FRAME_NATIVE, app, 0x2000 + line, false, "/src/app.c", line),
+        fixture_frame(p, "main", AP_FRAME_NATIVE, app, 0x2110, false, "/src/app.c", 22),
+    };
+    uint32_t stack;
+
+    assert_int_equal(ap_profile_add_stack(p, frames, 4, false, &stack), 0);
+    return stack;
+}
+
+FIXTURE uint32_t fixture_thread(struct ap_profile *p, uint32_t pid, const char *comm)
+{
+    struct ap_series row = fixture_series(p, pid, comm, "/usr/bin/app", "");
+    uint32_t series;
+
+    assert_int_equal(ap_profile_add_series(p, &row, &series), 0);
+    return series;
+}
+
+/* A contended mutex, a kernel lock, a lock without a symbol, and a condition variable. */
+FIXTURE struct ap_capture *fixture_locks(void)
+{
+    struct ap_capture *capture = fixture_capture(AP_KIND_LOCK);
+    struct ap_profile *p = capture->profiles[0];
+    uint32_t worker = fixture_thread(p, 1230, "worker-3"), main_thread = fixture_thread(p, 1230, "main");
+    uint32_t push = fixture_lock_stack(p, "pthread_mutex_lock", "queue_push", 33);
+    uint32_t drain = fixture_lock_stack(p, "pthread_mutex_unlock", "queue_drain", 71);
+    uint32_t idle = fixture_lock_stack(p, "pthread_cond_wait", "wait_for_work", 104);
+    struct ap_lock_row *row;
+
+    p->locks = ap_locks_new();
+    assert_non_null(p->locks);
+    row = ap_locks_row(p->locks, 1, 0x55d1c0de4040, false);
+    row->pid = 1230;
+    row->comm = ap_strings_id(p->strings, "app");
+    row->symbol = ap_strings_id(p->strings, "queue+0x8");
+    row->type = AP_LOCK_MUTEX;
+    row->waits = 412;
+    fixture_latencies(&row->histogram, &row->total_ns, &row->max_ns, 412, 4000, 12000000);
+    row->timeouts = 3;
+    row->timeout_ns = 3000000000;
+    row->interrupted = 1;
+    row->interrupted_ns = 1200000;
+    row->retried = 17;
+    row->in_flight = 2;
+    row->in_flight_ns = 9000000000;
+    assert_int_equal(ap_lock_row_add(row, worker, push, main_thread, drain, 400, row->total_ns - 9000000, row->max_ns),
+                     0);
+    assert_int_equal(ap_lock_row_add(row, worker, push, worker, push, 10, 8000000, 2000000), 0);
+    assert_int_equal(ap_lock_row_add(row, main_thread, drain, 0, AP_LOCK_NO_STACK, 2, 1000000, 900000), 0);
+
+    row = ap_locks_row(p->locks, 0, 0xffff888103a4c0a8, true);
+    row->type = AP_LOCK_RT_MUTEX;
+    row->symbol = ap_strings_id(p->strings, "rwsem_down_write_slowpath");
+    row->waits = 5;
+    fixture_latencies(&row->histogram, &row->total_ns, &row->max_ns, 5, 20000, 90000);
+    assert_int_equal(ap_lock_row_add(row, worker, push, 0, AP_LOCK_NO_STACK, 5, row->total_ns, row->max_ns), 0);
+
+    row = ap_locks_row(p->locks, 2, 0x7f12a8000b60, false);
+    row->pid = 20471;
+    row->comm = ap_strings_id(p->strings, "postgres");
+    row->waits = 1;
+    fixture_latencies(&row->histogram, &row->total_ns, &row->max_ns, 1, 700, 1500);
+    assert_int_equal(ap_lock_row_add(row, worker, idle, main_thread, drain, 1, row->total_ns, row->max_ns), 0);
+
+    row = ap_locks_row(p->locks, 1, 0x55d1c0de4080, false);
+    row->pid = 1230;
+    row->comm = ap_strings_id(p->strings, "app");
+    row->symbol = ap_strings_id(p->strings, "work_available");
+    row->type = AP_LOCK_CONDVAR;
+    row->waits = 96;
+    fixture_latencies(&row->histogram, &row->total_ns, &row->max_ns, 96, 10000, 900000000);
+    assert_int_equal(ap_lock_row_add(row, worker, idle, main_thread, drain, 96, row->total_ns, row->max_ns), 0);
+    ap_locks_sort(p->locks);
+
+    assert_int_equal(ap_profile_add_sample(p, worker, push, 415, 1000000000), 0);
+    assert_int_equal(ap_profile_add_sample(p, worker, idle, 97, 17000000000), 0);
+    capture->accounts[0] = (struct ap_account){.expected = 514, .delivered = 514, .folded = 1, .unmatched = 2};
+    capture->frames_total = 2048;
+    return capture;
+}
+
+FIXTURE struct ap_syscall_row *fixture_syscall(struct ap_capture *capture, uint32_t pid, const char *comm,
+                                               uint32_t number, uint64_t cnt, uint64_t low, uint64_t high)
+{
+    struct ap_syscalls *syscalls = capture->profiles[0]->syscalls;
+    struct ap_syscall_row *row = ap_syscalls_row(syscalls, pid, pid, comm, AP_SYSCALL_NATIVE, number);
+
+    assert_non_null(row);
+    row->count += cnt;
+    fixture_latencies(&row->histogram, &row->total_ns, &row->max_ns, cnt, low, high);
+    capture->accounts[0].expected += cnt;
+    capture->accounts[0].delivered += cnt;
+    return row;
+}
+
+/* What a web server, a shell and a compiler do. */
+FIXTURE struct ap_capture *fixture_syscalls(void)
+{
+    struct ap_capture *capture = fixture_capture(AP_KIND_SYSCALL);
+    struct ap_profile *p = capture->profiles[0];
+    struct ap_syscall_row *row;
+
+    p->syscalls = ap_syscalls_new(p->strings);
+    assert_non_null(p->syscalls);
+    row = fixture_syscall(capture, 812, "nginx", 451, 5120, 900, 210000000); /* the newer calls are equal everywhere */
+    row->in_flight = 4;
+    row->in_flight_max_ns = 2710000000;
+    fixture_syscall(capture, 812, "nginx", 424, 20480, 350, 90000);
+    row = fixture_syscall(capture, 812, "nginx", 425, 10240, 300, 40000);
+    assert_int_equal(ap_syscall_row_error(row, 11, 5100), 0);
+    assert_int_equal(ap_syscall_row_error(row, 104, 3), 0);
+    row = fixture_syscall(capture, 4021, "cc1", 437, 3100, 700, 2400000);
+    assert_int_equal(ap_syscall_row_error(row, 2, 1912), 0);
+    assert_int_equal(ap_syscall_row_error(row, 13, 2), 0);
+    assert_int_equal(ap_syscall_row_error(row, 20, 7), 0);
+    assert_int_equal(ap_syscall_row_error(row, 512, 1), 0);
+    assert_int_equal(ap_syscall_row_error(row, 4000, 1), 0);
+    fixture_syscall(capture, 4021, "cc1", 449, 900, 150, 8000);
+    fixture_syscall(capture, 977, "bash", 437, 12, 900, 45000);
+    row = fixture_syscall(capture, 977, "bash", 434, 40, 30000, 900000000);
+    row->in_flight = 1;
+    row->in_flight_max_ns = 4200000000;
+    row = ap_syscalls_row(p->syscalls, 977, 977, "bash", AP_SYSCALL_COMPAT, 450);
+    row->count = 1; /* nothing measured */
+    row = ap_syscalls_row(p->syscalls, 977, 977, "bash", AP_SYSCALL_NATIVE, 100000);
+    row->in_flight = 1;
+    ap_syscalls_sort(p->syscalls);
+    capture->accounts[0].unmatched = 6;
     return capture;
 }
 

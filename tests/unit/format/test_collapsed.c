@@ -32,6 +32,14 @@ static void test_others_in_microseconds(void **state)
                                                    "vm thread;[truncated];fib 0\n");
 }
 
+static void test_wakers_have_a_suffix(void **state)
+{
+    (void)state;
+    assert_collapsed(fixture_wakers(AP_KIND_OFFCPU),
+                     "waiter;[interruptible];main;work;schedule_[k] 5000\n"
+                     "waiter;[interruptible];main;work;schedule_[k];[woken by]_[w];work_[w];waker_[w] 30000\n");
+}
+
 static void test_rounding(void **state)
 {
     static const uint64_t values[] = {499, 500, 1499, 1500, 999999};
@@ -133,13 +141,10 @@ static void test_sink_error_comes_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu_counts_samples),
-        cmocka_unit_test(test_others_in_microseconds),
-        cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_equal_lines_are_one),
-        cmocka_unit_test(test_hostile_names),
-        cmocka_unit_test(test_deepest_stack),
-        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_cpu_counts_samples),    cmocka_unit_test(test_others_in_microseconds),
+        cmocka_unit_test(test_wakers_have_a_suffix),  cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_equal_lines_are_one),   cmocka_unit_test(test_hostile_names),
+        cmocka_unit_test(test_deepest_stack),         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_sink_error_comes_back),
     };
 

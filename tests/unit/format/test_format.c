@@ -181,12 +181,32 @@ static void test_dispatch(void **state)
     ap_capture_free(capture);
 }
 
+static void test_supports(void **state)
+{
+    struct ap_capture *capture = fixture_capture(AP_KIND_SYSCALL), *rich = fixture_rich(AP_KIND_SYSCALL);
+
+    (void)state;
+    for (unsigned f = AP_FORMAT_SVG; f <= AP_FORMAT_TEXT; f++) {
+        enum ap_format format = (enum ap_format)f;
+        bool tables = format == AP_FORMAT_JSON || format == AP_FORMAT_TEXT;
+
+        assert_int_equal(ap_format_supports(format, capture->profiles[0]), tables);
+        assert_true(ap_format_supports(format, rich->profiles[0])); /* slow calls have stacks */
+        capture->profiles[0]->kind = AP_KIND_OFFCPU;
+        assert_true(ap_format_supports(format, capture->profiles[0])); /* empty, but of stacks */
+        capture->profiles[0]->kind = AP_KIND_SYSCALL;
+    }
+    ap_capture_free(capture);
+    ap_capture_free(rich);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_endings),
         cmocka_unit_test(test_same_sums_everywhere),
         cmocka_unit_test(test_dispatch),
+        cmocka_unit_test(test_supports),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,8 +61,8 @@ static void test_document(void **state)
     json_t *root, *agent, *profile, *losses, *row;
 
     (void)state;
-    capture->idle = 100;
-    capture->out_of_scope = 7;
+    capture->accounts[0].idle = 100;
+    capture->accounts[0].out_of_scope = 7;
     capture->agent.cpu_ns = 12345;
     capture->agent.bpf_run_ns = 1000;
     capture->agent.bpf_run_cnt = 10;
@@ -154,6 +154,73 @@ static void test_tree(void **state)
     ap_capture_free(capture);
 }
 
+static void test_wakers(void **state)
+{
+    struct ap_capture *capture = fixture_wakers(AP_KIND_OFFCPU);
+    json_t *root = document(capture);
+    const json_t *node = json_object_get(json_array_get(json_object_get(root, "profiles"), 0), "root");
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++) { /* waiter, [interruptible], main, work, schedule */
+        node = child(node, 0);
+        assert_null(json_object_get(node, "waker"));
+    }
+    assert_int_equal(num(node, "self"), 5000000);
+    for (unsigned i = 0; i < 3; i++) {
+        static const char *const names[] = {"[woken by]", "work", "waker"};
+
+        node = child(node, 0);
+        assert_string_equal(text_of(node, "name"), names[i]);
+        assert_true(json_is_true(json_object_get(node, "waker")));
+    }
+    json_decref(root);
+    ap_capture_free(capture);
+}
+
+/* Each profile has its account; the top level has their sums, and what could not be recorded. */
+static void test_accounts(void **state)
+{
+    struct ap_capture *capture = fixture_rich(AP_KIND_CPU);
+    json_t *root, *account, *row;
+
+    (void)state;
+    capture->profiles[capture->profile_cnt++] = ap_profile_new(AP_KIND_OFFCPU);
+    capture->accounts[1] = (struct ap_account){.expected = 100,
+                                               .delivered = 90,
+                                               .losses = {[AP_LOSS_RING_FULL] = 4, [AP_LOSS_MAP_FULL] = 6},
+                                               .out_of_scope = 5,
+                                               .below_min = 70,
+                                               .below_min_ns = 12345,
+                                               .folded = 8,
+                                               .unmatched = 9};
+    capture->left_out_cnt = 1;
+    capture->left_out[0].kind = AP_KIND_LOCK;
+    snprintf(capture->left_out[0].reason, sizeof(capture->left_out[0].reason), "no \"tracepoint\"");
+    root = document(capture);
+    account = json_object_get(json_array_get(json_object_get(root, "profiles"), 0), "account");
+    assert_int_equal(num(account, "expected"), 20);
+    assert_int_equal(num(account, "below_min"), 0);
+    account = json_object_get(json_array_get(json_object_get(root, "profiles"), 1), "account");
+    assert_int_equal(num(account, "expected"), 100);
+    assert_int_equal(num(account, "delivered"), 90);
+    assert_int_equal(num(account, "idle"), 0);
+    assert_int_equal(num(account, "out_of_scope"), 5);
+    assert_int_equal(num(account, "below_min"), 70);
+    assert_int_equal(num(account, "below_min_ns"), 12345);
+    assert_int_equal(num(account, "folded"), 8);
+    assert_int_equal(num(account, "unmatched"), 9);
+    assert_int_equal(num(json_object_get(account, "losses"), "map_full"), 6);
+    assert_int_equal(num(root, "expected"), 120);
+    assert_int_equal(num(root, "delivered"), 106);
+    assert_int_equal(num(json_object_get(root, "losses"), "ring_full"), 7);
+    assert_int_equal(num(json_object_get(root, "losses"), "map_full"), 6);
+    row = json_array_get(json_object_get(root, "left_out"), 0);
+    assert_string_equal(text_of(row, "kind"), "lock");
+    assert_string_equal(text_of(row, "reason"), "no \"tracepoint\"");
+    json_decref(root);
+    ap_capture_free(capture);
+}
+
 static void test_hostile_names(void **state)
 {
     struct ap_capture *capture = fixture_random(AP_KIND_CPU, 11, 200);
@@ -229,6 +296,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_document),
         cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_wakers),
+        cmocka_unit_test(test_accounts),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_deepest_stack),
         cmocka_unit_test(test_no_profile_and_broken_sink),

@@ -61,8 +61,8 @@ static void test_types(void **state)
         const char *count, *value;
     } kinds[] = {{AP_KIND_CPU, "samples", "cpu"},
                  {AP_KIND_LOCK, "contentions", "delay"},
-                 {AP_KIND_OFFCPU, "blocks", "off_cpu"},
-                 {AP_KIND_SYSCALL, "calls", "syscall"},
+                 {AP_KIND_OFFCPU, "samples", "off_cpu"},
+                 {AP_KIND_SYSCALL, "calls", "latency"},
                  {AP_KIND_GPU, "launches", "gpu"}};
 
     (void)state;
@@ -183,6 +183,40 @@ static void test_values_and_labels(void **state)
     ap_capture_free(capture);
 }
 
+/* Readers merge functions by name: a waker's must have another than the wait's. */
+static void test_wakers_are_functions_of_their_own(void **state)
+{
+    struct ap_capture *capture = fixture_wakers(AP_KIND_OFFCPU);
+    unsigned work = 0, waker = 0, process = 0, mark = 0;
+    bool below_min = false, unmatched = false;
+    struct pp pp;
+
+    (void)state;
+    read_capture(&pp, capture);
+    assert_valid(&pp);
+    assert_int_equal(pp.sample_cnt, 2);
+    assert_int_equal(pp.function_cnt, 7);
+    for (unsigned i = 0; i < pp.function_cnt; i++) {
+        const char *name = pp_str(&pp, pp.functions[i].f[2]);
+
+        work += strcmp(name, "work") == 0;
+        waker += strcmp(name, "work [waker]") == 0;
+        process += strcmp(name, "waker [waker]") == 0;
+        mark += strcmp(name, "[woken by]") == 0;
+    }
+    assert_int_equal(work, 1);
+    assert_int_equal(waker, 1);
+    assert_int_equal(process, 1);
+    assert_int_equal(mark, 1);
+    for (unsigned i = 0; i < pp.comment_cnt; i++) {
+        below_min |= strcmp(pp_str(&pp, pp.comments[i]), "aperture: below_min=12") == 0;
+        unmatched |= strcmp(pp_str(&pp, pp.comments[i]), "aperture: unmatched=2") == 0;
+    }
+    assert_true(below_min && unmatched);
+    pp_done(&pp);
+    ap_capture_free(capture);
+}
+
 static void test_comments_carry_losses(void **state)
 {
     static const char *const expected[] = {"aperture: agent version 0.1.0", "aperture: expected=20 delivered=16",
@@ -271,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_mappings),
         cmocka_unit_test(test_locations),
         cmocka_unit_test(test_values_and_labels),
+        cmocka_unit_test(test_wakers_are_functions_of_their_own),
         cmocka_unit_test(test_comments_carry_losses),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_deepest_stack),

@@ -51,7 +51,7 @@ static void add_stack(struct fixture *f, const uint32_t *frames, uint32_t cnt, u
 
     assert_int_equal(ap_profile_add_stack(f->profile, frames, cnt, false, &stack), 0);
     assert_int_equal(ap_profile_add_sample(f->profile, f->series, stack, count, value), 0);
-    f->capture->delivered += count;
+    f->capture->accounts[0].delivered += count;
 }
 
 /* Writes the SVG into `buf`. */
@@ -166,9 +166,9 @@ static void fill_small(struct fixture *f)
 
     add_stack(f, both, 2, 700, 700ULL * PERIOD);
     add_stack(f, &a, 1, 300, 300ULL * PERIOD);
-    f->capture->losses[AP_LOSS_RING_FULL] = 40;
-    f->capture->losses[AP_LOSS_SIDEBAND] = 2;
-    f->capture->expected = f->capture->delivered + 40;
+    f->capture->accounts[0].losses[AP_LOSS_RING_FULL] = 40;
+    f->capture->accounts[0].losses[AP_LOSS_SIDEBAND] = 2;
+    f->capture->accounts[0].expected = f->capture->accounts[0].delivered + 40;
     f->capture->frames_total = 1700;
     f->capture->frames_unresolved = 17;
 }
@@ -257,7 +257,7 @@ static void test_mismatch_is_said(void **state)
     (void)state;
     setup(&f, AP_KIND_CPU);
     fill_small(&f);
-    f.capture->expected += 5;
+    f.capture->accounts[0].expected += 5;
     write_svg(&f, &buf);
     assert_has(&buf, "the account is off by 5");
     teardown(&f, &buf);
@@ -338,6 +338,99 @@ static void test_empty(void **state)
     teardown(&f, &buf);
 }
 
+/* Each kind has its words. */
+static void test_words_of_kinds(void **state)
+{
+    static const struct {
+        uint8_t kind;
+        const char *none, *why, *tip, *account;
+    } kinds[] = {
+        {AP_KIND_CPU, ">No samples<", "Nothing ran on a CPU", "f — 2 samples, 5.00 ms, ", ">Samples: expected 2 = "},
+        {AP_KIND_OFFCPU, ">No waits<", "--min-block", "f — 2 waits, 5.00 ms, ", ">Waits: expected 2 = "},
+        {AP_KIND_LOCK, ">No waits<", "Nothing waited for a lock", "f — 2 waits, 5.00 ms, ", ">Waits: expected 2 = "},
+        {AP_KIND_SYSCALL, ">No calls<", "slow enough", "f — 2 calls, 5.00 ms, ", ">Calls: expected 2 = "},
+        {AP_KIND_GPU, ">No events<", "lower threshold", "f — 2 events, 5.00 ms, ", ">Events: expected 2 = "},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        struct fixture f;
+        struct ap_buf buf;
+        uint32_t frame;
+
+        setup(&f, kinds[i].kind);
+        write_svg(&f, &buf);
+        check_xml(&buf);
+        assert_has(&buf, kinds[i].none);
+        assert_has(&buf, kinds[i].why);
+        ap_buf_done(&buf);
+        frame = add_frame(&f, AP_FRAME_NATIVE, "f");
+        add_stack(&f, &frame, 1, 2, 5000000);
+        f.capture->accounts[0].expected = 2;
+        write_svg(&f, &buf);
+        check_xml(&buf);
+        assert_has(&buf, kinds[i].tip);
+        assert_has(&buf, kinds[i].account);
+        teardown(&f, &buf);
+    }
+}
+
+/* The account is that of the profile, not of its neighbours. */
+static void test_account_of_its_own(void **state)
+{
+    struct fixture f;
+    struct ap_buf buf;
+
+    (void)state;
+    setup(&f, AP_KIND_OFFCPU);
+    f.capture->profiles[1] = f.profile;
+    f.capture->profiles[0] = ap_profile_new(AP_KIND_CPU);
+    f.capture->profile_cnt = 2;
+    f.capture->accounts[0] = (struct ap_account){.expected = 77, .losses = {[AP_LOSS_MISSED] = 77}};
+    f.capture->accounts[1] =
+        (struct ap_account){.expected = 5, .delivered = 5, .below_min = 1234, .below_min_ns = 6000000, .unmatched = 3};
+    write_svg(&f, &buf);
+    assert_has(&buf, "expected 5 = delivered 5 + lost 0 · 1,234 shorter than --min-block left out, 6.00 ms together");
+    assert_has(&buf, "\"below_min\":1234,\"below_min_ns\":6000000,\"folded\":0,\"unmatched\":3");
+    assert_lacks(&buf, "missed 77");
+    teardown(&f, &buf);
+}
+
+static void test_wakers(void **state)
+{
+    static const uint8_t kinds[] = {AP_FRAME_PROCESS, AP_FRAME_NATIVE, AP_FRAME_MARK};
+    static const char *const names[] = {"waking", "wake_up", "[woken by]"};
+    struct fixture f;
+    struct ap_buf buf;
+    uint32_t frames[4];
+
+    (void)state;
+    setup(&f, AP_KIND_OFFCPU);
+    for (unsigned i = 0; i < 3; i++) {
+        struct ap_frame row = {
+            .kind = kinds[i], .waker = true, .function = ap_strings_id(f.profile->strings, names[i])};
+
+        assert_int_equal(ap_profile_add_frame(f.profile, &row, &frames[i]), 0);
+    }
+    frames[3] = add_frame(&f, AP_FRAME_KERNEL, "schedule");
+    write_svg(&f, &buf);
+    assert_lacks(&buf, ".k8s0{"); /* no colours for what is not there */
+    ap_buf_done(&buf);
+    add_stack(&f, frames, 4, 2, 5000000);
+    write_svg(&f, &buf);
+    check_xml(&buf);
+    assert_has(&buf, ".k8s0{fill:#");
+    assert_has(&buf, "<rect class=\"k8s3\"");
+    assert_has(&buf, ">waker</text>");
+    assert_has(&buf, ">kernel 100.0 %</text>"); /* the time is the wait's */
+    assert_has(&buf, "wake_up — waker of 2 waits, ");
+    assert_has(&buf, "[woken by] — 2 waits, ");
+    /* kind and flags of frames: all, thread, schedule; the mark; two of the waker */
+    assert_has(&buf, ",0,7,2,3]");
+    assert_has(&buf, ",0,8,2,3]");
+    teardown(&f, &buf);
+}
+
 static void test_deterministic(void **state)
 {
     struct fixture f, g;
@@ -406,11 +499,19 @@ static void test_sink_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_totals),           cmocka_unit_test(test_data_block),
-        cmocka_unit_test(test_weighted),         cmocka_unit_test(test_counts_only),
-        cmocka_unit_test(test_mismatch_is_said), cmocka_unit_test(test_hostile_names),
-        cmocka_unit_test(test_long_name),        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_deterministic),    cmocka_unit_test(test_narrow_frames_kept),
+        cmocka_unit_test(test_totals),
+        cmocka_unit_test(test_data_block),
+        cmocka_unit_test(test_weighted),
+        cmocka_unit_test(test_counts_only),
+        cmocka_unit_test(test_words_of_kinds),
+        cmocka_unit_test(test_account_of_its_own),
+        cmocka_unit_test(test_wakers),
+        cmocka_unit_test(test_mismatch_is_said),
+        cmocka_unit_test(test_hostile_names),
+        cmocka_unit_test(test_long_name),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_deterministic),
+        cmocka_unit_test(test_narrow_frames_kept),
         cmocka_unit_test(test_sink_error),
     };
 

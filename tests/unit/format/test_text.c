@@ -177,7 +177,7 @@ static void test_without_values_events_count(void **state)
     char *text = table(capture, 0, false);
 
     (void)state;
-    assert_has(text, "No events:");
+    assert_has(text, "No calls:");
     assert_lacks(text, "SELF%");
     free(text);
     fixture_sample(p, &(struct ap_series){0}, &f, 1, false, 42, 0);
@@ -193,8 +193,8 @@ static void test_account(void **state)
     char *text;
 
     (void)state;
-    capture->losses[AP_LOSS_SIDEBAND] = 5;
-    capture->idle = 321;
+    capture->accounts[0].losses[AP_LOSS_SIDEBAND] = 5;
+    capture->accounts[0].idle = 321;
     capture->agent.cpu_ns = 42000000;
     capture->agent.rss_peak_bytes = 20 << 20;
     capture->agent.bpf_memory_bytes = 8 << 20;
@@ -217,12 +217,73 @@ static void test_account(void **state)
 
     capture->agent.bpf_run_ns = 30000;
     capture->agent.bpf_run_cnt = 20;
-    capture->delivered--; /* one sample unaccounted for: said aloud */
+    capture->accounts[0].delivered--; /* one sample unaccounted for: said aloud */
     text = account(capture, true);
     assert_has(text, "missing");
     assert_has(text, "does not add up");
     assert_has(text, ", 1500 ns per BPF run (20 runs)\n");
     assert_has(text, "\033[1;31mlost 4\033[0m");
+    free(text);
+    ap_capture_free(capture);
+}
+
+/* Several profiles: each has its line, in the words of its kind. */
+static void test_account_of_several(void **state)
+{
+    struct ap_capture *capture = fixture_rich(AP_KIND_CPU);
+    char *text;
+
+    (void)state;
+    capture->profiles[1] = ap_profile_new(AP_KIND_OFFCPU);
+    capture->profiles[2] = ap_profile_new(AP_KIND_SYSCALL);
+    capture->profile_cnt = 3;
+    capture->accounts[0].out_of_scope = 1;
+    capture->accounts[1] = (struct ap_account){.expected = 90,
+                                               .delivered = 80,
+                                               .losses = {[AP_LOSS_MAP_FULL] = 10},
+                                               .out_of_scope = 4,
+                                               .below_min = 12345,
+                                               .below_min_ns = 3200000000};
+    capture->accounts[2] = (struct ap_account){.expected = 5, .delivered = 5, .folded = 3, .unmatched = 1};
+    capture->left_out_cnt = 1;
+    capture->left_out[0].kind = AP_KIND_LOCK;
+    snprintf(capture->left_out[0].reason, sizeof(capture->left_out[0].reason), "no\033[2J tracepoint");
+    text = account(capture, false);
+    assert_has(text, "\nSamples (cpu)    expected 20 = delivered 16 + lost 4 (20.00%)\n");
+    assert_has(text, "\nWaits (offcpu)   expected 90 = delivered 80 + lost 10 (11.11%)\n");
+    assert_has(text, "\nCalls (syscall)  expected 5 = delivered 5 + lost 0\n");
+    assert_has(text, "             1  tick met what --pid, --cgroup or --comm exclude: not expected\n");
+    assert_has(text, "             4  waits of what --pid, --cgroup or --comm exclude: not expected\n");
+    assert_has(text, "            10  map_full    ");
+    assert_has(text, "         12345  waits shorter than --min-block, 3.20 s together: not expected\n");
+    assert_has(text, "             3  calls summed under \"other\": a bound of a table was reached\n");
+    assert_has(text, "             1  call begun before the recording, so of unknown length: not expected\n");
+    assert_has(text, "\nLeft out         lock: no?[2J tracepoint\n");
+    assert_has(text, "\nNames            1 of 80 frames");
+    assert_lacks(text, "add up");
+    free(text);
+    ap_capture_free(capture);
+}
+
+static void test_waits(void **state)
+{
+    struct ap_capture *capture = fixture_wakers(AP_KIND_OFFCPU);
+    char *text = fixture_render(AP_FORMAT_TEXT, capture, NULL);
+
+    (void)state;
+    assert_has(text, "Time off CPU on host-7, 10.0 s: 4 waits, 35.0 ms in total\n");
+    assert_has(text, "SELF   SELF%       TOTAL  TOTAL%  WAITED IN ");
+    assert_has(text, "   35.0 ms 100.00%     35.0 ms 100.00%  schedule ");
+    assert_has(text, "         -   0.00%     35.0 ms 100.00%  work ");
+    assert_lacks(text, "waker");
+    assert_lacks(text, "[woken by]");
+    assert_has(text, "Waits     expected 4 = delivered 4 + lost 0\n");
+    free(text);
+    ap_capture_free(capture);
+    capture = fixture_capture(AP_KIND_OFFCPU);
+    text = table(capture, 0, false);
+    assert_has(text, ": 0 waits, 0 ns in total");
+    assert_has(text, "No waits: nothing that was selected was off the CPU");
     free(text);
     ap_capture_free(capture);
 }
@@ -233,7 +294,7 @@ static void test_account_when_all_is_well(void **state)
     char *text;
 
     (void)state;
-    capture->expected = capture->delivered = 1980;
+    capture->accounts[0].expected = capture->accounts[0].delivered = 1980;
     capture->frames_total = 5000;
     text = account(capture, false);
     assert_has(text, "Samples   expected 1980 = delivered 1980 + lost 0\nNames     all 5000 frames have");
@@ -292,6 +353,8 @@ int main(void)
         cmocka_unit_test(test_long_names),
         cmocka_unit_test(test_without_values_events_count),
         cmocka_unit_test(test_account),
+        cmocka_unit_test(test_account_of_several),
+        cmocka_unit_test(test_waits),
         cmocka_unit_test(test_account_when_all_is_well),
         cmocka_unit_test(test_account_sums_up_many_modules),
         cmocka_unit_test(test_sink_error_comes_back),
