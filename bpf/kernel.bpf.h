@@ -43,12 +43,28 @@ struct signal_struct {
     atomic_t live;
 };
 
-struct mm_struct;
+struct mm_struct {
+    unsigned long start_code, end_code;
+};
+
+struct thread_info {
+    unsigned long flags;
+    __u32 status; /* x86 */
+};
+
+struct sched_entity {
+    __u64 sum_exec_runtime; /* ns on a CPU, up to date when the task is switched out */
+};
 
 struct task_struct {
+    struct thread_info thread_info;
+    struct sched_entity se;
+    unsigned int __state; /* from 5.14 on */
     unsigned int flags;
     int pid;
     int tgid;
+    unsigned long nvcsw, nivcsw;
+    __u64 start_time; /* CLOCK_MONOTONIC */
     struct task_struct *group_leader;
     struct pid *thread_pid;
     struct signal_struct *signal;
@@ -56,8 +72,27 @@ struct task_struct {
     char comm[16];
 };
 
+/* Up to 5.13 the member had another name and type. */
+struct task_struct___old {
+    volatile long state;
+};
+
+struct bpf_iter_meta {
+    struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+    struct bpf_iter_meta *meta;
+    struct task_struct *task;
+};
+
 #pragma clang attribute pop
 
-#define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+/* include/linux/sched.h */
+#define PF_EXITING           0x00000004
+#define PF_KTHREAD           0x00200000
+#define TASK_INTERRUPTIBLE   0x0001
+#define TASK_UNINTERRUPTIBLE 0x0002
+#define TASK_REPORT_DEAD     0x0080 /* TASK_DEAD */
 
 #endif

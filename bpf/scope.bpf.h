@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* Which tasks a capture is about (--pid with descendants, --cgroup, --comm), and their ids in the agent's pid
- * namespace. One place for every event kind. */
+ * namespace. One place for every event kind: the maps `targets`, `cgroups` and `rings` are created once by scope.bpf.c
+ * and shared by all objects, the counters are each object's own. */
 #ifndef APERTURE_BPF_SCOPE_H
 #define APERTURE_BPF_SCOPE_H
 
@@ -25,6 +26,19 @@ struct {
     __type(value, __u32);
 } cgroups SEC(".maps");
 
+struct ring {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 1 << 20); /* the agent sets the size: it depends on the number of CPUs */
+};
+
+/* One ring buffer for each AP_RING_GROUP_CPUS CPUs; made by the agent. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, AP_RINGS_MAX);
+    __type(key, __u32);
+    __array(values, struct ring);
+} rings SEC(".maps");
+
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, AP_COUNTER_CNT);
@@ -32,12 +46,59 @@ struct {
     __type(value, __u64);
 } counters SEC(".maps");
 
+/* How many operations of ours are under way on this CPU that take locks inside the kernel: changes of maps, output to
+ * ring buffers. The programs that watch the kernel's own locks must leave those alone, or they would wait for a lock
+ * that their own CPU holds. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} guard SEC(".maps");
+
+static __always_inline void guard_add(__u64 n)
+{
+    __u32 zero = 0;
+    __u64 *value = bpf_map_lookup_elem(&guard, &zero);
+
+    if (value)
+        __sync_fetch_and_add(value, n);
+}
+
+static __always_inline bool guard_held(void)
+{
+    __u32 zero = 0;
+    volatile __u64 *value = bpf_map_lookup_elem(&guard, &zero);
+
+    return value && *value;
+}
+
+static __always_inline long guarded_update(void *map, const void *key, const void *value, __u64 flags)
+{
+    long rc;
+
+    guard_add(1);
+    rc = bpf_map_update_elem(map, key, value, flags);
+    guard_add(-1);
+    return rc;
+}
+
+static __always_inline long guarded_delete(void *map, const void *key)
+{
+    long rc;
+
+    guard_add(1);
+    rc = bpf_map_delete_elem(map, key);
+    guard_add(-1);
+    return rc;
+}
+
 static __always_inline void counter_add(__u32 index, __u64 n)
 {
     __u64 *value = bpf_map_lookup_elem(&counters, &index);
 
     if (value)
-        *value += n; /* per CPU, and a sampler does not interrupt itself */
+        __sync_fetch_and_add(value, n); /* per CPU, but tracepoint programs can be preempted by the next one */
 }
 
 /* Number of `pid` at one level; 0 when it cannot be read. */
@@ -99,14 +160,12 @@ static __always_inline void read_comm(struct task_struct *task, char *comm)
     bpf_probe_read_kernel_str(comm, AP_COMM_SZ, &task->comm);
 }
 
-/* True when the current task belongs to the capture. `pid`: its process id in the agent's namespace. */
-static __always_inline bool in_scope(struct task_struct *task, __u32 pid)
+/* True when --pid and --comm take `task` into the capture. `pid`: its process id in the agent's namespace. */
+static __always_inline bool in_scope_by_name(struct task_struct *task, __u32 pid)
 {
     char comm[AP_COMM_SZ] __attribute__((aligned(8)));
 
     if (config.filter_pid && !bpf_map_lookup_elem(&targets, &pid))
-        return false;
-    if (config.filter_cgroup && bpf_current_task_under_cgroup(&cgroups, 0) != 1)
         return false;
     if (config.comm_cnt) {
         read_comm(task, comm);
@@ -118,42 +177,22 @@ static __always_inline bool in_scope(struct task_struct *task, __u32 pid)
     return true;
 }
 
-/* A child of a target is a target from its first instruction on. */
-SEC("raw_tp/sched_process_fork")
-int scope_fork(struct bpf_raw_tracepoint_args *ctx)
+/* The same with --cgroup, which the kernel tells of the current task only. */
+static __always_inline bool in_scope(struct task_struct *task, __u32 pid)
 {
-    struct task_struct *parent = (struct task_struct *)ctx->args[0];
-    struct task_struct *child = (struct task_struct *)ctx->args[1];
-    struct pid *pid;
-    __u32 id;
-    __u8 one = 1;
-
-    if (BPF_CORE_READ(child, tgid) == BPF_CORE_READ(parent, tgid))
-        return 0; /* a thread */
-    pid = BPF_CORE_READ(parent, group_leader, thread_pid);
-    id = pid_in_agent_ns(pid, BPF_CORE_READ(parent, tgid));
-    if (!id || !bpf_map_lookup_elem(&targets, &id))
-        return 0;
-    pid = BPF_CORE_READ(child, thread_pid);
-    id = pid_in_agent_ns(pid, BPF_CORE_READ(child, tgid));
-    if (id && bpf_map_update_elem(&targets, &id, &one, BPF_ANY))
-        counter_add(AP_COUNTER_TARGETS_FULL, 1);
-    return 0;
+    if (config.filter_cgroup && bpf_current_task_under_cgroup(&cgroups, 0) != 1)
+        return false;
+    return in_scope_by_name(task, pid);
 }
 
-/* Takes the number out when the last thread is gone: it may be given to a stranger next. */
-SEC("raw_tp/sched_process_exit")
-int scope_exit(struct bpf_raw_tracepoint_args *ctx)
+/* Process id of a task in the agent's pid namespace; 0 when it is not visible there. */
+static __always_inline __u32 process_id(struct task_struct *task)
 {
-    struct task_struct *task = (struct task_struct *)ctx->args[0];
-    __u32 id;
+    __u32 tgid = BPF_CORE_READ(task, tgid);
 
-    if (BPF_CORE_READ(task, signal, live.counter))
-        return 0;
-    id = pid_in_agent_ns(BPF_CORE_READ(task, group_leader, thread_pid), BPF_CORE_READ(task, tgid));
-    if (id)
-        bpf_map_delete_elem(&targets, &id);
-    return 0;
+    if (!config.pid_ns_inum)
+        return tgid;
+    return pid_in_agent_ns(BPF_CORE_READ(task, group_leader, thread_pid), tgid);
 }
 
 #endif

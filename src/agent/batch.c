@@ -67,7 +67,7 @@ static int append_aligned(struct ap_buf *buf, const void *data, size_t len)
 
 int ap_batch_add_sample(struct ap_batch *batch, const void *record, size_t len)
 {
-    struct ap_cpu_record head;
+    struct ap_record head;
     size_t off = batch->samples.len;
 
     if (batch->samples.max - off < len + 8 || append_aligned(&batch->samples, record, len))
@@ -116,7 +116,7 @@ void ap_batch_play(struct ap_batch *batch, ap_batch_sample_fn on_sample, ap_batc
         qsort(items, cnt, sizeof(*items), by_time);
     for (i = 0; i < cnt; i++) {
         if (items[i].is_sample) {
-            on_sample(ctx, (const struct ap_cpu_record *)(batch->samples.data + items[i].off));
+            on_sample(ctx, (const struct ap_record *)(batch->samples.data + items[i].off));
             continue;
         }
         memcpy(&event, batch->events.data + items[i].off, sizeof(event));

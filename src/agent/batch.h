@@ -27,7 +27,7 @@ int ap_batch_add_sample(struct ap_batch *batch, const void *record, size_t len);
 /* Copies an event in. 0, -ENOSPC or -ENOMEM: it is lost. */
 int ap_batch_add_event(struct ap_batch *batch, const struct ap_process_event *event);
 
-typedef void (*ap_batch_sample_fn)(void *ctx, const struct ap_cpu_record *record);
+typedef void (*ap_batch_sample_fn)(void *ctx, const struct ap_record *record);
 typedef void (*ap_batch_event_fn)(void *ctx, const struct ap_process_event *event);
 
 /* Hands everything over in order of time (events before samples of the same instant) and empties the batch.

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/collect.h"
 
+#include "agent/leaf.h"
 #include "core/map.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TRACE_FRAMES_MAX (AP_KERNEL_FRAMES_MAX + AP_USER_FRAMES_MAX)
+/* Both halves, those of a waker, and marks. */
+#define TRACE_FRAMES_MAX (2 * (AP_KERNEL_FRAMES_MAX + AP_LEAF_FRAMES_MAX) + 8)
+
+/* Frames among which the tracepoint's own are looked for: our program, bpf_trace_runN, __bpf_trace_X, __traceiter_X. */
+#define SKIP_DEPTH 6
 
 /* The part of a trace that makes it the same as another. */
 #define TRACE_KEY(trace)     (&(trace)->series)
 #define TRACE_KEY_SZ(frames) (3 * sizeof(uint32_t) + (frames) * sizeof(uint32_t))
 
 struct location_key {
-    uint32_t module, zero;
+    uint32_t module, waker;
     uint64_t offset;
 };
 
@@ -27,6 +32,14 @@ struct ap_collect_index {
     struct ap_processes *processes;
     struct ap_map locations, traces;
     size_t location_cap, trace_cap;
+    struct {
+        uint64_t start, end;
+    } skips[AP_COLLECT_SKIPS_MAX];
+    uint32_t skip_cnt;
+    /* the trace in work */
+    const struct ap_record *record;
+    struct ap_process *process; /* its process; NULL for kernel threads and what is not visible */
+    bool failed;
     union {
         struct ap_trace trace;
         char room[sizeof(struct ap_trace) + TRACE_FRAMES_MAX * sizeof(uint32_t)];
@@ -47,9 +60,9 @@ static void *grow(void *array, size_t cnt, size_t *cap)
     return bigger;
 }
 
-static int add_location(struct ap_collect *collect, uint32_t module, uint64_t offset, uint32_t *ret_id)
+static int intern_location(struct ap_collect *collect, uint32_t module, uint64_t offset, bool waker, uint32_t *ret_id)
 {
-    struct location_key key = {.module = module, .offset = offset};
+    struct location_key key = {.module = module, .waker = waker, .offset = offset};
     struct ap_collect_index *index = collect->index;
     struct ap_location **locations;
     struct location_entry *entry;
@@ -64,7 +77,7 @@ static int add_location(struct ap_collect *collect, uint32_t module, uint64_t of
         if (!entry)
             return -ENOMEM;
         entry->key = key;
-        entry->location = (struct ap_location){module, (uint32_t)collect->location_cnt, offset, 0};
+        entry->location = (struct ap_location){module, waker, (uint32_t)collect->location_cnt, offset, 0};
         if (ap_map_put(&index->locations, &entry->key, sizeof(entry->key), entry)) {
             free(entry);
             return -ENOSPC;
@@ -75,7 +88,7 @@ static int add_location(struct ap_collect *collect, uint32_t module, uint64_t of
     return 0;
 }
 
-struct ap_collect *ap_collect_new(struct ap_processes *processes)
+struct ap_collect *ap_collect_new(struct ap_processes *processes, uint8_t kind)
 {
     struct ap_collect *collect = calloc(1, sizeof(*collect));
     uint32_t id;
@@ -83,13 +96,13 @@ struct ap_collect *ap_collect_new(struct ap_processes *processes)
     if (!collect)
         return NULL;
     collect->index = calloc(1, sizeof(*collect->index));
-    collect->profile = ap_profile_new(AP_KIND_CPU);
+    collect->profile = ap_profile_new(kind);
     if (!collect->index || !collect->profile)
         return ap_collect_free(collect);
     collect->index->processes = processes;
     ap_map_init(&collect->index->locations, AP_LOCATIONS_MAX);
     ap_map_init(&collect->index->traces, AP_TRACES_MAX);
-    if (add_location(collect, UINT32_MAX, 0, &id)) /* AP_LOCATION_NO_STACK */
+    if (intern_location(collect, AP_PSEUDO_NONE, 0, false, &id)) /* AP_LOCATION_NO_STACK */
         return ap_collect_free(collect);
     return collect;
 }
@@ -116,77 +129,86 @@ struct ap_collect *ap_collect_free(struct ap_collect *collect)
     return NULL;
 }
 
-int ap_record_check(const void *record, size_t len)
+/* Appends a location to the trace in work. False when it failed. */
+static bool push(struct ap_collect *collect, uint32_t module, uint64_t offset, bool waker)
 {
-    struct ap_cpu_record head;
+    struct ap_collect_index *index = collect->index;
+    struct ap_trace *trace = &index->scratch.trace;
 
-    if (len < AP_CPU_RECORD_HEAD_SZ)
-        return -EINVAL;
-    memcpy(&head, record, sizeof(head));
-    if (head.version != AP_RECORD_VERSION || head.type != AP_RECORD_CPU || head.kernel_cnt > AP_KERNEL_FRAMES_MAX ||
-        head.user_cnt > AP_USER_FRAMES_MAX || !memchr(head.comm, '\0', sizeof(head.comm)))
-        return -EINVAL;
-    /* the ring buffer rounds lengths up to 8 */
-    return len < AP_CPU_RECORD_HEAD_SZ + (head.kernel_cnt + (size_t)head.user_cnt) * sizeof(uint64_t) ? -EINVAL : 0;
+    if (index->failed || trace->cnt == TRACE_FRAMES_MAX ||
+        intern_location(collect, module, offset, waker, &trace->locations[trace->cnt]))
+        index->failed = true;
+    else
+        trace->cnt++;
+    return !index->failed;
 }
 
-/* Appends the user half. A stack that leaves all mappings is cut there and marked as truncated. */
-static int add_user_frames(struct ap_collect *collect, const struct ap_cpu_record *record, const uint64_t *addrs,
-                           struct ap_process *process, struct ap_trace *trace)
+/* A stack that leaves all mappings is cut there and marked as truncated. */
+static void push_user_frames(struct ap_collect *collect, const struct ap_record *record, struct ap_process *process,
+                             bool waker)
 {
-    uint32_t module, i;
-    uint64_t offset;
-    int rc;
+    uint64_t addrs[AP_LEAF_FRAMES_MAX], offset;
+    uint32_t cnt, module, i;
+    bool cut;
 
-    for (i = 0; i < record->user_cnt; i++) {
+    cnt = ap_leaf_repair(collect->index->processes, process, record, addrs, &cut);
+    if (cut)
+        collect->index->scratch.trace.flags |= AP_RECORD_USER_TRUNCATED;
+    for (i = 0; i < cnt; i++) {
         /* callers are found by the call instruction, which lies before the address it returns to */
         uint64_t addr = addrs[i] - (i > 0);
 
-        if (!record->pid) {
+        offset = addr;
+        if (!record->pid)
             module = AP_MODULE_ID_NAMESPACE;
-            offset = addr;
-        } else if (!process) {
+        else if (!process)
             module = AP_MODULE_ID_PROCESS_GONE;
-            offset = addr;
-        } else {
+        else
             module = ap_process_locate(collect->index->processes, process, addr, &offset);
-        }
         if (module == AP_MODULE_ID_NO_MAPPING && i > 0) {
             /* no code returns there: a function without frame pointer led the walk astray, what follows is noise */
-            trace->flags |= AP_RECORD_USER_TRUNCATED;
-            return add_location(collect, module, 0, &trace->locations[trace->cnt++]);
+            collect->index->scratch.trace.flags |= AP_RECORD_USER_TRUNCATED;
+            push(collect, module, 0, waker);
+            return;
         }
-        rc = add_location(collect, module, offset, &trace->locations[trace->cnt]);
-        if (rc)
-            return rc;
-        trace->cnt++;
+        if (!push(collect, module, offset, waker))
+            return;
     }
-    return 0;
 }
 
-static int add_frames(struct ap_collect *collect, const struct ap_cpu_record *record, struct ap_process *process,
-                      struct ap_trace *trace)
+/* The first kernel frame that is not our own way in. */
+static uint32_t skipped(const struct ap_collect_index *index, const uint64_t *addrs, uint32_t cnt)
+{
+    uint32_t first = 0, i, j;
+
+    for (i = 0; i < cnt && i < SKIP_DEPTH; i++)
+        for (j = 0; j < index->skip_cnt; j++)
+            if (addrs[i] >= index->skips[j].start && addrs[i] < index->skips[j].end)
+                first = i + 1;
+    return first;
+}
+
+static void push_frames(struct ap_collect *collect, const struct ap_record *record, struct ap_process *process,
+                        bool waker)
 {
     const uint64_t *addrs = (const uint64_t *)(record + 1);
     uint32_t i;
-    int rc;
 
-    trace->cnt = 0;
-    for (i = 0; i < record->kernel_cnt; i++) {
-        rc = add_location(collect, AP_MODULE_ID_KERNEL, addrs[i] - (i > 0), &trace->locations[trace->cnt]);
-        if (rc)
-            return rc;
-        trace->cnt++;
-    }
-    rc = add_user_frames(collect, record, addrs + record->kernel_cnt, process, trace);
-    if (!rc && !trace->cnt) {
-        collect->losses[AP_LOSS_NO_STACK]++;
-        trace->locations[trace->cnt++] = AP_LOCATION_NO_STACK;
-    }
-    return rc;
+    i = skipped(collect->index, addrs, record->kernel_cnt);
+    for (; i < record->kernel_cnt; i++) /* of a task that does not run all are return addresses */
+        if (!push(collect, AP_MODULE_ID_KERNEL, addrs[i] - (i > 0 || record->type == AP_RECORD_OFFCPU), waker))
+            return;
+    push_user_frames(collect, record, process, waker);
 }
 
-static int add_series(struct ap_collect *collect, const struct ap_cpu_record *record, const struct ap_process *process,
+static struct ap_process *process_of(struct ap_collect *collect, const struct ap_record *record)
+{
+    if (!record->pid || record->flags & AP_RECORD_KERNEL_THREAD)
+        return NULL;
+    return ap_processes_sampled(collect->index->processes, record->pid, record->ns_pid);
+}
+
+static int add_series(struct ap_collect *collect, const struct ap_record *record, const struct ap_process *process,
                       uint32_t *ret_series)
 {
     struct ap_strings *strings = collect->profile->strings;
@@ -217,7 +239,8 @@ static struct ap_trace *intern_trace(struct ap_collect *collect)
     if (!trace)
         return NULL;
     memcpy(trace, wanted, sizeof(*trace) + wanted->cnt * sizeof(trace->locations[0]));
-    trace->count = 0;
+    trace->count = trace->value = 0;
+    trace->stack = UINT32_MAX;
     if (ap_map_put(&index->traces, TRACE_KEY(trace), key_sz, trace)) {
         free(trace);
         return NULL;
@@ -226,23 +249,90 @@ static struct ap_trace *intern_trace(struct ap_collect *collect)
     return trace;
 }
 
-void ap_collect_sample(struct ap_collect *collect, const struct ap_cpu_record *record)
+void ap_collect_skip(struct ap_collect *collect, uint64_t start, uint64_t end)
 {
-    struct ap_trace *scratch = &collect->index->scratch.trace, *trace = NULL;
-    struct ap_process *process = NULL;
-    uint32_t i;
+    struct ap_collect_index *index = collect->index;
 
-    if (record->pid && !(record->flags & AP_RECORD_KERNEL_THREAD))
-        process = ap_processes_sampled(collect->index->processes, record->pid, record->ns_pid);
-    scratch->flags = record->flags & (AP_RECORD_KERNEL_TRUNCATED | AP_RECORD_USER_TRUNCATED);
-    if (!add_series(collect, record, process, &scratch->series) && !add_frames(collect, record, process, scratch))
+    if (index->skip_cnt == AP_COLLECT_SKIPS_MAX)
+        return;
+    index->skips[index->skip_cnt].start = start;
+    index->skips[index->skip_cnt++].end = end;
+}
+
+void ap_collect_begin(struct ap_collect *collect, const struct ap_record *record)
+{
+    struct ap_collect_index *index = collect->index;
+
+    index->record = record;
+    index->process = process_of(collect, record);
+    index->failed = false;
+    index->scratch.trace.cnt = 0;
+    index->scratch.trace.flags = record->flags & (AP_RECORD_KERNEL_TRUNCATED | AP_RECORD_USER_TRUNCATED);
+    if (add_series(collect, record, index->process, &index->scratch.trace.series))
+        index->failed = true;
+}
+
+void ap_collect_waker(struct ap_collect *collect, const struct ap_record *waker)
+{
+    struct ap_trace *trace = &collect->index->scratch.trace;
+    uint32_t flags = trace->flags, first, i, id;
+
+    push(collect, AP_PSEUDO_THREAD, ap_strings_id(collect->profile->strings, waker->comm), true);
+    first = trace->cnt;
+    push_frames(collect, waker, process_of(collect, waker), true);
+    trace->flags = flags; /* of the wait itself */
+    for (i = 0; i < (trace->cnt - first) / 2; i++) {
+        id = trace->locations[first + i];
+        trace->locations[first + i] = trace->locations[trace->cnt - 1 - i];
+        trace->locations[trace->cnt - 1 - i] = id;
+    }
+    push(collect, AP_PSEUDO_MARK, AP_MARK_WOKEN_BY, true);
+}
+
+void ap_collect_frames(struct ap_collect *collect)
+{
+    push_frames(collect, collect->index->record, collect->index->process, false);
+}
+
+void ap_collect_pseudo(struct ap_collect *collect, uint32_t module, uint64_t offset)
+{
+    push(collect, module, offset, false);
+}
+
+struct ap_trace *ap_collect_end(struct ap_collect *collect, uint64_t count, uint64_t value)
+{
+    struct ap_collect_index *index = collect->index;
+    struct ap_trace *trace = NULL, *scratch = &index->scratch.trace;
+
+    if (!index->failed && !scratch->cnt)
+        scratch->locations[scratch->cnt++] = AP_LOCATION_NO_STACK;
+    if (!index->failed)
         trace = intern_trace(collect);
     if (!trace) {
-        collect->losses[AP_LOSS_TABLE_FULL]++;
-        return;
+        collect->losses[AP_LOSS_TABLE_FULL] += count;
+        return NULL;
     }
-    trace->count++;
-    collect->samples++;
+    if (trace->cnt && trace->locations[0] == AP_LOCATION_NO_STACK)
+        collect->losses[AP_LOSS_NO_STACK] += count;
+    collect->samples += count;
+    ap_collect_credit(collect, trace, count, value);
+    return trace;
+}
+
+void ap_collect_credit(struct ap_collect *collect, struct ap_trace *trace, uint64_t count, uint64_t value)
+{
+    uint32_t i;
+
+    trace->count += count;
+    trace->value += value;
     for (i = 0; i < trace->cnt; i++)
-        collect->locations[trace->locations[i]]->samples++;
+        collect->locations[trace->locations[i]]->samples += count;
+}
+
+struct ap_trace *ap_collect_sample(struct ap_collect *collect, const struct ap_record *record, uint64_t count,
+                                   uint64_t value)
+{
+    ap_collect_begin(collect, record);
+    ap_collect_frames(collect);
+    return ap_collect_end(collect, count, value);
 }

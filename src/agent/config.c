@@ -9,7 +9,6 @@
 
 #define FIELD(member) offsetof(struct ap_agent_config, member)
 
-static const char *const modes[] = {"cpu", NULL};
 static const char *const events[] = {"cpu-clock", "cycles", NULL};
 static const char *const formats[] = {"auto", "svg", "json", "collapsed", "pprof", "text", NULL};
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
@@ -19,12 +18,12 @@ static const struct ap_option options[] = {
     {.type = AP_OPTION_GROUP, .help = "What to measure"},
     {.name = "mode",
      .short_name = 'm',
-     .type = AP_OPTION_CHOICE,
+     .type = AP_OPTION_STRING,
      .offset = FIELD(mode),
      .def = "cpu",
-     .choices = modes,
-     .metavar = "MODE",
-     .help = "What to record: cpu samples the stacks of what runs."},
+     .metavar = "LIST",
+     .help = "What to record, one or several with commas between, or all: cpu samples the stacks of what runs, offcpu "
+             "times what waits, lock waits for locks, syscall the latency of system calls."},
     {.name = "event",
      .type = AP_OPTION_CHOICE,
      .offset = FIELD(event),
@@ -50,13 +49,48 @@ static const struct ap_option options[] = {
      .max = AP_DURATION_MAX_NS,
      .metavar = "TIME",
      .help = "How long to record, as 30s, 5m or 1h. Without it: until Ctrl-C, or until every --pid has ended."},
+    {.name = "min-block",
+     .type = AP_OPTION_DURATION,
+     .offset = FIELD(min_block_ns),
+     .def = "1ms",
+     .max = AP_DURATION_MAX_NS,
+     .metavar = "TIME",
+     .help = "offcpu: record waits from this length on; shorter ones are counted and summed."},
+    {.name = "waker",
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(waker),
+     .help = "offcpu: add the stack of whoever ended the wait."},
+    {.name = "sample-every",
+     .type = AP_OPTION_U64,
+     .offset = FIELD(sample_every),
+     .def = "1",
+     .min = 1,
+     .max = 1000000,
+     .metavar = "N",
+     .help = "offcpu: take one wait in N, chosen at random, and let it stand for N: costs less where tasks switch very "
+             "often."},
+    {.name = "stacks",
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(stacks),
+     .help = "syscall: record the stacks of slow calls, for a flamegraph."},
+    {.name = "min-latency",
+     .type = AP_OPTION_DURATION,
+     .offset = FIELD(min_latency_ns),
+     .def = "1ms",
+     .max = AP_DURATION_MAX_NS,
+     .metavar = "TIME",
+     .help = "syscall: with --stacks, calls count as slow from this length on."},
     {.type = AP_OPTION_GROUP, .help = "Whom to measure (several filters must all match)"},
     {.name = "pid",
      .short_name = 'p',
      .type = AP_OPTION_LIST,
      .offset = FIELD(pids),
      .metavar = "PID",
-     .help = "Only this process with all its threads and the children it starts."},
+     .help = "Only this process, with all its threads."},
+    {.name = "children",
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(children),
+     .help = "With --pid: also the processes that it starts while recording, and theirs."},
     {.name = "cgroup",
      .type = AP_OPTION_STRING,
      .offset = FIELD(cgroup),
@@ -74,7 +108,8 @@ static const struct ap_option options[] = {
      .offset = FIELD(outputs),
      .metavar = "FILE",
      .help = "Write the profile here; the ending says how: .svg .json .collapsed .pb.gz .txt, or - for standard "
-             "output. Without it a table of the top functions is printed."},
+             "output. With several modes each has its own file: NAME.MODE.svg (JSON holds them all). Without it "
+             "tables are printed."},
     {.name = "format",
      .type = AP_OPTION_CHOICE,
      .offset = FIELD(format),
@@ -89,7 +124,7 @@ static const struct ap_option options[] = {
      .min = 1,
      .max = 10000,
      .metavar = "N",
-     .help = "Functions in the table on the terminal."},
+     .help = "Rows of each table on the terminal."},
     {.name = "quiet",
      .short_name = 'q',
      .type = AP_OPTION_BOOL,
@@ -129,11 +164,13 @@ static const struct ap_option options[] = {
 const struct ap_options_spec ap_agent_options = {
     .program = "aperture-agent",
     .version = APERTURE_VERSION,
-    .synopsis = "[--mode cpu] [--duration TIME] [--output FILE] [OPTION...]",
+    .synopsis = "[--mode LIST] [--duration TIME] [--output FILE] [OPTION...]",
     .summary = "Profiles this machine, or some of its processes, with eBPF.",
     .epilog = "Examples:\n"
               "  aperture-agent --mode cpu --duration 30s --output flamegraph.svg\n"
               "  aperture-agent --mode cpu --pid 1234 --frequency 999 --duration 10s\n"
+              "  aperture-agent --mode offcpu --waker --pid 1234 --duration 10s --output waits.svg\n"
+              "  aperture-agent --mode lock,syscall --duration 10s\n"
               "  aperture-agent --mode cpu --duration 1m --output profile.pb.gz --output profile.json\n\n"
               "Exit status: 0 done, 1 failed, 2 wrong usage.",
     .options = options,
@@ -173,6 +210,70 @@ static int check_comms(const struct ap_agent_config *config, struct ap_error *er
     return 0;
 }
 
+static const struct {
+    const char *name;
+    uint8_t kind;
+} modes[] = {{"cpu", AP_KIND_CPU}, {"offcpu", AP_KIND_OFFCPU}, {"lock", AP_KIND_LOCK}, {"syscall", AP_KIND_SYSCALL}};
+#define MODE_CNT (sizeof(modes) / sizeof(modes[0]))
+
+/* Takes one name of the list, `len` bytes of it. */
+static int add_mode(struct ap_agent_config *config, const char *name, size_t len, struct ap_error *err)
+{
+    size_t i;
+
+    for (i = 0; i < MODE_CNT; i++) {
+        if (strlen(modes[i].name) == len && !memcmp(modes[i].name, name, len)) {
+            config->modes |= AP_MODE(modes[i].kind);
+            return 0;
+        }
+    }
+    if (len == 3 && !memcmp(name, "all", 3)) {
+        for (i = 0; i < MODE_CNT; i++)
+            config->modes |= AP_MODE(modes[i].kind);
+        return 0;
+    }
+    return ap_error_set(err, -EINVAL,
+                        "--mode: \"%.*s\" is no mode: use cpu, offcpu, lock, syscall, several of them with "
+                        "commas between, or all",
+                        (int)(len < 64 ? len : 64), name);
+}
+
+static int parse_modes(struct ap_agent_config *config, struct ap_error *err)
+{
+    const char *name = config->mode, *end;
+    int rc;
+
+    for (;; name = end + 1) {
+        end = strchrnul(name, ',');
+        rc = add_mode(config, name, (size_t)(end - name), err);
+        if (rc || !*end)
+            return rc;
+    }
+}
+
+static bool has_stacks(const struct ap_agent_config *config)
+{
+    return config->modes != AP_MODE(AP_KIND_SYSCALL) || config->stacks;
+}
+
+/* What the modes and an output's format have to say to each other. */
+static int check_output(const struct ap_agent_config *config, const char *path, enum ap_format format,
+                        struct ap_error *err)
+{
+    bool needs_stacks = format == AP_FORMAT_SVG || format == AP_FORMAT_COLLAPSED || format == AP_FORMAT_PPROF;
+
+    if (needs_stacks && !has_stacks(config))
+        return ap_error_set(err, -EINVAL,
+                            "--output %s: system calls are counted, not sampled, so there are no stacks to "
+                            "show; use %s, or add --stacks for those of slow calls",
+                            path, strcmp(path, "-") ? ".txt or .json" : "--format text or json");
+    if (needs_stacks && !strcmp(path, "-") && config->modes & (config->modes - 1))
+        return ap_error_set(err, -EINVAL,
+                            "--output -: several modes do not fit into one stream of this format; use "
+                            "--format json or text, one mode, or a file name");
+    return 0;
+}
+
 static int choose_formats(struct ap_agent_config *config, struct ap_error *err)
 {
     size_t i;
@@ -181,13 +282,16 @@ static int choose_formats(struct ap_agent_config *config, struct ap_error *err)
     for (i = 0; i < config->outputs.cnt; i++) {
         if (config->format != AP_FORMAT_CHOICE_AUTO) {
             config->output_formats[i] = (enum ap_format)(config->format - 1);
-            continue;
+        } else {
+            rc = ap_format_from_path(config->outputs.items[i], &config->output_formats[i], err);
+            if (rc) {
+                ap_error_prefix(err, "--output");
+                return rc;
+            }
         }
-        rc = ap_format_from_path(config->outputs.items[i], &config->output_formats[i], err);
-        if (rc) {
-            ap_error_prefix(err, "--output");
+        rc = check_output(config, config->outputs.items[i], config->output_formats[i], err);
+        if (rc)
             return rc;
-        }
     }
     return 0;
 }
@@ -199,7 +303,11 @@ int ap_agent_config_parse(struct ap_agent_config *config, int argc, char **argv,
     rc = ap_options_parse(&ap_agent_options, config, sizeof(*config), argc, argv, NULL, err);
     if (rc)
         return rc;
-    rc = parse_pids(config, err);
+    rc = parse_modes(config, err);
+    if (!rc)
+        rc = parse_pids(config, err);
+    if (!rc && config->children && !config->pids.cnt)
+        rc = ap_error_set(err, -EINVAL, "--children needs --pid: without it all processes are recorded anyway");
     if (!rc)
         rc = check_comms(config, err);
     if (!rc)

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "format/format.h"
+#include "model/profile.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,13 +18,23 @@
 /* Value of --format that takes the format from the file's name. */
 #define AP_FORMAT_CHOICE_AUTO 0
 
+enum ap_sampling_event {
+    AP_EVENT_CPU_CLOCK = 0, /* software timer: everywhere */
+    AP_EVENT_CYCLES = 1,    /* hardware counter */
+};
+
+/* Bit of a kind in ap_agent_config.modes. */
+#define AP_MODE(kind) (1u << (kind))
+
 struct ap_agent_config {
-    uint32_t mode;
-    uint32_t event; /* enum ap_sampler_event */
+    const char *mode; /* as written */
+    uint32_t event;   /* enum ap_sampling_event */
     uint64_t frequency;
     uint64_t duration_ns; /* 0 = until interrupted, or until every --pid has ended */
     struct ap_option_list pids, comms, outputs;
     const char *cgroup;
+    uint64_t min_block_ns, min_latency_ns, sample_every;
+    bool waker, stacks, children;
     uint32_t format; /* AP_FORMAT_CHOICE_AUTO, or enum ap_format plus one */
     uint64_t top;    /* rows of the table on the terminal */
     bool quiet, self_test;
@@ -31,6 +42,7 @@ struct ap_agent_config {
     uint32_t log_level, log_format;
 
     /* derived */
+    uint32_t modes; /* AP_MODE() of each kind asked for */
     uint32_t pid_values[AP_OPTION_LIST_MAX];
     enum ap_format output_formats[AP_OPTION_LIST_MAX];
 };

@@ -2,13 +2,13 @@
 #include "agent/config.h"
 #include "agent/output.h"
 #include "agent/preflight.h"
-#include "agent/sampler.h"
 #include "agent/session.h"
 #include "core/log.h"
 
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -69,14 +69,16 @@ static void unblock_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int self_test(void)
+static int self_test(struct ap_error *err)
 {
     struct ap_out *out = ap_out_new_fd(STDOUT_FILENO);
     int rc;
 
     if (!out)
         return EXIT_FAILED;
-    rc = ap_sampler_self_test(out);
+    rc = ap_session_self_test(out, err);
+    if (rc < 0)
+        ap_log_error("%s", err->text);
     rc = ap_out_flush(out) || rc;
     ap_out_free(out);
     return rc ? EXIT_FAILED : 0;
@@ -99,6 +101,7 @@ static int print_summary(const struct ap_agent_config *config, struct ap_capture
     int fd = to_stderr ? STDERR_FILENO : STDOUT_FILENO;
     bool colour = isatty(fd) == 1;
     struct ap_out *out;
+    unsigned i;
     int rc = 0;
 
     if (config->quiet && config->outputs.cnt)
@@ -106,8 +109,11 @@ static int print_summary(const struct ap_agent_config *config, struct ap_capture
     out = ap_out_new_fd(fd);
     if (!out)
         return -ENOMEM;
-    if (!to_stderr)
-        rc = ap_text_write(capture, capture->profiles[0], (unsigned)config->top, colour, out);
+    for (i = 0; !rc && !to_stderr && i < capture->profile_cnt; i++) {
+        if (i)
+            ap_out_char(out, '\n');
+        rc = ap_text_write(capture, capture->profiles[i], (unsigned)config->top, colour, out);
+    }
     if (!rc)
         rc = ap_text_account(capture, colour, out);
     if (!rc)
@@ -116,39 +122,98 @@ static int print_summary(const struct ap_agent_config *config, struct ap_capture
     return rc;
 }
 
+static bool has_stacks(const struct ap_agent_config *config, uint8_t kind)
+{
+    return kind != AP_KIND_SYSCALL || config->stacks;
+}
+
+static int write_one(const struct ap_agent_config *config, size_t output, struct ap_capture *capture, unsigned profile,
+                     struct ap_error *err)
+{
+    uint8_t kind = capture->profiles[profile]->kind;
+    enum ap_format format = config->output_formats[output];
+    const char *path = config->outputs.items[output];
+    char name[PATH_MAX];
+    int rc;
+
+    rc = ap_output_path(path, kind, config->modes != AP_MODE(kind), has_stacks(config, kind), &format, name);
+    if (rc)
+        ap_error_errno(err, rc, "cannot write \"%s\"", path);
+    else
+        rc = ap_output_write(name, format, capture, profile, err);
+    if (rc)
+        ap_log_error("%s", err->text);
+    else if (!config->quiet && strcmp(name, "-"))
+        fprintf(stderr, "%s: wrote %s\n", program, name);
+    return rc;
+}
+
 static int write_results(const struct ap_agent_config *config, struct ap_capture *capture, struct ap_error *err)
 {
+    unsigned profile, cnt;
     int rc = 0, one;
     size_t i;
 
     for (i = 0; i < config->outputs.cnt; i++) {
-        one = ap_output_write(config->outputs.items[i], config->output_formats[i], capture, 0, err);
-        if (one)
-            ap_log_error("%s", err->text);
-        else if (!config->quiet && strcmp(config->outputs.items[i], "-"))
-            fprintf(stderr, "%s: wrote %s\n", program, config->outputs.items[i]);
-        rc = rc ? rc : one;
+        cnt = config->output_formats[i] == AP_FORMAT_JSON ? 1 : capture->profile_cnt; /* JSON holds them all */
+        for (profile = 0; profile < cnt; profile++) {
+            one = write_one(config, i, capture, profile, err);
+            rc = rc ? rc : one;
+        }
     }
     return rc;
+}
+
+/* Every file that the capture will be written to. */
+static int check_outputs(const struct ap_agent_config *config, struct ap_error *err)
+{
+    enum ap_format format;
+    char name[PATH_MAX];
+    uint8_t kind;
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < config->outputs.cnt; i++) {
+        for (kind = AP_KIND_CPU; !rc && kind <= AP_KIND_GPU; kind++) {
+            if (!(config->modes & AP_MODE(kind)))
+                continue;
+            format = config->output_formats[i];
+            rc = ap_output_path(config->outputs.items[i], kind, config->modes != AP_MODE(kind),
+                                has_stacks(config, kind), &format, name);
+            rc = rc ? ap_error_errno(err, rc, "cannot write \"%s\"", config->outputs.items[i])
+                    : ap_output_check(name, err);
+        }
+    }
+    return rc;
+}
+
+static void warn_when_empty(const struct ap_capture *capture)
+{
+    unsigned i;
+
+    for (i = 0; i < capture->profile_cnt; i++) {
+        if (capture->accounts[i].delivered)
+            continue;
+        if (capture->profiles[i]->kind == AP_KIND_CPU)
+            ap_log_warn("no samples: nothing in scope used a CPU during the recording");
+        else
+            ap_log_warn("no %s events: nothing in scope %s during the recording",
+                        ap_event_kind_name(capture->profiles[i]->kind),
+                        capture->profiles[i]->kind == AP_KIND_SYSCALL ? "made a system call" : "waited long enough");
+    }
 }
 
 static int run(const struct ap_agent_config *config, struct ap_error *err)
 {
     struct ap_capture *capture;
-    size_t i;
     int rc;
 
-    for (i = 0; i < config->outputs.cnt; i++) {
-        rc = ap_output_check(config->outputs.items[i], err);
-        if (rc)
-            break;
-    }
-    if (i < config->outputs.cnt || ap_preflight_system(err)) {
+    if (check_outputs(config, err) || ap_preflight_system(err)) {
         ap_log_error("%s", err->text);
         return EXIT_FAILED;
     }
     if (config->self_test)
-        return self_test();
+        return self_test(err);
     block_signals();
     capture = ap_session_run(config, err);
     unblock_signals();
@@ -156,8 +221,7 @@ static int run(const struct ap_agent_config *config, struct ap_error *err)
         ap_log_error("%s", err->text);
         return EXIT_FAILED;
     }
-    if (!capture->delivered)
-        ap_log_warn("no samples: nothing in scope used a CPU during the recording");
+    warn_when_empty(capture);
     rc = print_summary(config, capture);
     if (rc)
         ap_log_error("cannot print the table: %s", strerror(-rc));

@@ -34,6 +34,7 @@ struct entry {
 struct ap_modules {
     struct entry **entries;
     size_t cnt, cap, pins;
+    size_t unwind_sz;    /* memory of all unwind tables */
     struct ap_map files; /* struct file_key -> entry */
     struct ap_map jits;  /* pid -> entry */
 };
@@ -143,6 +144,8 @@ struct ap_modules *ap_modules_free(struct ap_modules *modules)
         if (modules->entries[i]->module.fd >= 0)
             close(modules->entries[i]->module.fd);
         ap_perfmap_free(modules->entries[i]->module.perfmap);
+        ap_unwind_table_free(modules->entries[i]->module.unwind);
+        free(modules->entries[i]->module.loads);
         free(modules->entries[i]->module.path);
         free(modules->entries[i]);
     }
@@ -322,4 +325,28 @@ void ap_module_read_perfmap(struct ap_module *module)
     if (ap_perfmap_read(fd, &module->perfmap))
         ap_log_debug("cannot use the perf map of process %u", module->pid);
     close(fd);
+}
+
+const struct ap_unwind_table *ap_module_unwind(struct ap_modules *modules, struct ap_module *module)
+{
+    if (module->unwind_tried || module->kind != AP_MODULE_FILE || module->fd < 0 || module->reason)
+        return module->unwind;
+    module->unwind_tried = true;
+    if (modules->unwind_sz >= AP_MODULES_UNWIND_SZ_MAX || ap_unwind_table_new(module->fd, &module->unwind))
+        return NULL;
+    modules->unwind_sz += ap_unwind_table_memory(module->unwind);
+    return module->unwind;
+}
+
+const struct ap_elf_loads *ap_module_loads(struct ap_module *module)
+{
+    if (module->loads_tried || module->kind != AP_MODULE_FILE || module->fd < 0)
+        return module->loads;
+    module->loads_tried = true;
+    module->loads = malloc(sizeof(*module->loads));
+    if (module->loads && ap_elf_loads(module->fd, module->loads)) {
+        free(module->loads);
+        module->loads = NULL;
+    }
+    return module->loads;
 }

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "symbol/elf.h"
 #include "symbol/perfmap.h"
+#include "symbol/unwind.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,6 +30,9 @@ struct ap_module {
     uint32_t pid, ns_pid;            /* JIT: whose memory, and its number in its own namespace */
     int root_fd;                     /* JIT: its root directory at first sight (borrowed), -1 = our own */
     struct ap_perfmap *perfmap;      /* JIT: names written by the runtime, NULL until read */
+    struct ap_unwind_table *unwind;  /* FILE: owned, NULL until asked for and when there is none */
+    struct ap_elf_loads *loads;      /* FILE: likewise */
+    bool unwind_tried, loads_tried;
 };
 
 /* Most modules, and most descriptors held for them; past either the frames count as unresolved (reason
@@ -83,6 +87,15 @@ void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid);
 /* Reads /tmp/perf-PID.map of a JIT module's process (inside its own mount namespace, with its own number, as
  * the runtime wrote it) unless that was done before. */
 void ap_module_read_perfmap(struct ap_module *module);
+
+/* Memory of all unwind tables together; files met past it have none. */
+#define AP_MODULES_UNWIND_SZ_MAX (64u << 20)
+
+/* Unwind information of a module, read on first use; NULL when it has none. Valid as long as the modules. */
+const struct ap_unwind_table *ap_module_unwind(struct ap_modules *modules, struct ap_module *module);
+
+/* Segments of a module's file, read on first use; NULL when it is no sound ELF file. Likewise. */
+const struct ap_elf_loads *ap_module_loads(struct ap_module *module);
 
 /* Opens a file below a directory without leaving it (openat2 RESOLVE_IN_ROOT); `root_fd` -1 = our own root.
  * Regular files only. Descriptor or negative errno. */

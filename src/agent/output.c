@@ -13,6 +13,37 @@
 
 #define OUTPUT_MODE 0644
 
+/* Length of the ending that names the format, 0 when there is none that is known. */
+static size_t ending_len(const char *path, enum ap_format format)
+{
+    enum ap_format named;
+    const char *dot;
+
+    if (ap_format_from_path(path, &named, NULL) || named != format)
+        return 0;
+    dot = strrchr(path, '.');
+    if (format == AP_FORMAT_PPROF) /* .pb.gz */
+        dot = dot ? dot - strlen(".pb") : NULL;
+    return dot ? strlen(dot) : 0;
+}
+
+int ap_output_path(const char *path, uint8_t kind, bool several, bool stacks, enum ap_format *format, char *ret_path)
+{
+    size_t ending = ending_len(path, *format), stem = strlen(path) - ending;
+    bool as_text = !stacks && *format != AP_FORMAT_JSON && *format != AP_FORMAT_TEXT;
+    int len;
+
+    if (*format == AP_FORMAT_JSON || !several || !strcmp(path, "-")) {
+        len = snprintf(ret_path, PATH_MAX, "%s", path);
+    } else {
+        len = snprintf(ret_path, PATH_MAX, "%.*s.%s%s", (int)stem, path, ap_event_kind_name(kind),
+                       as_text ? ".txt" : path + stem);
+        if (as_text)
+            *format = AP_FORMAT_TEXT;
+    }
+    return len < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
 /* True for pipes, terminals and devices, which are written in place. */
 static bool is_special(const char *path)
 {

@@ -8,6 +8,14 @@
 #include "format/format.h"
 #include "model/capture.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Where the profile of one kind goes when `path` was asked for in *format: the path itself for JSON and for standard
+ * output; "NAME.KIND.svg" for "NAME.svg" when there are `several` kinds. A kind without stacks (`stacks` false) is
+ * written as text, "NAME.KIND.txt", where *format would need them. 0, or -ENAMETOOLONG. `ret_path`: PATH_MAX bytes. */
+int ap_output_path(const char *path, uint8_t kind, bool several, bool stacks, enum ap_format *format, char *ret_path);
+
 /* Tries whether `path` could be written: a new file in its directory, or the pipe or device that it is. "-"
  * always is. 0 or negative errno with words. */
 int ap_output_check(const char *path, struct ap_error *err);

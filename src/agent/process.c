@@ -19,6 +19,7 @@
 #define MAPS_LINE_SZ    4352          /* PATH_MAX and the numbers before it */
 #define RESCAN_PAUSE_NS AP_NS_PER_SEC /* between two looks at the same process's maps */
 #define IMAGE_GROW      16
+#define VARIABLE_TRIES  8 /* code mappings below a variable that are tried for its file */
 
 struct mapping {
     uint64_t start, end, file_off;
@@ -524,6 +525,38 @@ uint32_t ap_process_locate(struct ap_processes *processes, struct ap_process *pr
     if (ap_modules_get(processes->modules, mapping->module)->kind == AP_MODULE_FILE)
         *ret_offset = addr - mapping->start + mapping->file_off;
     return mapping->module;
+}
+
+const struct ap_unwind_table *ap_process_unwind(struct ap_processes *processes, struct ap_process *process,
+                                                uint64_t addr, uint64_t *ret_file_off)
+{
+    uint32_t module = ap_process_locate(processes, process, addr, ret_file_off);
+
+    return ap_module_unwind(processes->modules, ap_modules_get(processes->modules, module));
+}
+
+uint32_t ap_process_variable(struct ap_processes *processes, uint32_t pid, uint64_t addr, uint64_t *ret_vaddr)
+{
+    const struct ap_process *process = find(processes, pid);
+    const struct ap_elf_loads *loads;
+    const struct mapping *map;
+    uint64_t bias;
+    uint32_t i, tries;
+
+    if (!process || !process->image)
+        return AP_MODULE_ID_NO_MAPPING;
+    /* data lies behind its file's code: the nearest code below it, or one of the next few with other files between */
+    i = image_search(process->image, addr);
+    i += i < process->image->cnt && process->image->maps[i].start <= addr; /* code and data in one */
+    for (tries = 0; i > 0 && tries < VARIABLE_TRIES; tries++) {
+        map = &process->image->maps[--i];
+        loads = ap_module_loads(ap_modules_get(processes->modules, map->module));
+        if (!loads || ap_elf_bias(loads, map->start, map->file_off, &bias) || !ap_elf_covers(loads, addr - bias))
+            continue;
+        *ret_vaddr = addr - bias;
+        return map->module;
+    }
+    return AP_MODULE_ID_NO_MAPPING;
 }
 
 const char *ap_process_exe(const struct ap_process *process)

@@ -37,6 +37,15 @@ struct ap_process *ap_processes_sampled(struct ap_processes *processes, uint32_t
 uint32_t ap_process_locate(struct ap_processes *processes, struct ap_process *process, uint64_t addr,
                            uint64_t *ret_offset);
 
+/* Unwind information of the file that is mapped at a code address, and the address as an offset in that file; NULL when
+ * there is none. Valid as long as the modules. */
+const struct ap_unwind_table *ap_process_unwind(struct ap_processes *processes, struct ap_process *process,
+                                                uint64_t addr, uint64_t *ret_file_off);
+
+/* Module and address (as its ELF file numbers them) of a variable of process `pid` that lies in the data of a mapped
+ * file; AP_MODULE_ID_NO_MAPPING when it is elsewhere (heap, stack, shared memory) or the process is not known. */
+uint32_t ap_process_variable(struct ap_processes *processes, uint32_t pid, uint64_t addr, uint64_t *ret_vaddr);
+
 /* Path of the executable, "" when unknown; container id, "" when it is in none. Valid while the process is.
  */
 const char *ap_process_exe(const struct ap_process *process);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/procfs.h"
 
+#include "abi/record.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -146,4 +148,15 @@ size_t ap_procfs_container_id(const char *cgroup_text, char *buf)
     memcpy(buf, at, best);
     buf[best] = '\0';
     return best;
+}
+
+void ap_procfs_comm(uint32_t pid, const char *fallback, char *ret_comm)
+{
+    char path[64], text[64];
+
+    snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+    if (!pid || ap_procfs_read(path, text, sizeof(text)) <= 0)
+        snprintf(text, sizeof(text), "%s", fallback);
+    text[strcspn(text, "\n")] = '\0';
+    snprintf(ret_comm, AP_COMM_SZ, "%.*s", AP_COMM_SZ - 1, text);
 }

@@ -28,4 +28,7 @@ int ap_procfs_ns_pid(uint32_t pid, uint32_t *ret_ns_pid);
  * least 65 bytes), 0 when there is none. */
 size_t ap_procfs_container_id(const char *cgroup_text, char *buf);
 
+/* Name of a process (of its first thread); `fallback` when it cannot be read. `ret_comm`: AP_COMM_SZ bytes. */
+void ap_procfs_comm(uint32_t pid, const char *fallback, char *ret_comm);
+
 #endif

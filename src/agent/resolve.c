@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/resolve.h"
 
-#include "core/map.h"
+#include "model/syscalls.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -104,7 +104,7 @@ static const char *base_name(const char *path)
 static void name_unknown(struct resolver *r, const struct ap_location *location, uint8_t reason)
 {
     const struct ap_module *module = ap_modules_get(r->modules, location->module);
-    struct ap_frame frame = {.kind = AP_FRAME_UNKNOWN, .offset = location->offset};
+    struct ap_frame frame = {.kind = AP_FRAME_UNKNOWN, .waker = location->waker, .offset = location->offset};
     char name[UNKNOWN_NAME_SZ];
 
     if (location->module == AP_MODULE_ID_NO_MAPPING && !location->offset) /* see add_user_frames() */
@@ -134,6 +134,7 @@ static void take_symbol(void *ctx, size_t index, const struct ap_symbol_frame *f
         frame = (struct ap_frame){
             .kind = is_kernel ? AP_FRAME_KERNEL : AP_FRAME_NATIVE,
             .inlined = frames[i].inlined,
+            .waker = location->waker,
             .function = ap_strings_id(r->profile->strings, frames[i].function),
             .file = ap_strings_id(r->profile->strings, frames[i].file),
             .line = frames[i].line,
@@ -159,6 +160,7 @@ static void resolve_jit(struct resolver *r, struct ap_module *module, size_t cnt
         }
         frame = (struct ap_frame){
             .kind = AP_FRAME_JIT,
+            .waker = r->run[i]->waker,
             .function = ap_strings_id(r->profile->strings, name),
             .mapping = mapping_of(r, r->run[i]->module),
             .offset = r->run[i]->offset,
@@ -197,6 +199,38 @@ static void resolve_module(struct resolver *r, size_t cnt)
     }
 }
 
+static const char *const mark_names[AP_MARK_CNT] = {
+    [AP_MARK_INTERRUPTIBLE] = "[interruptible]", [AP_MARK_UNINTERRUPTIBLE] = "[uninterruptible]",
+    [AP_MARK_PREEMPTED] = "[preempted]",         [AP_MARK_BEFORE] = "[blocked before the recording]",
+    [AP_MARK_WOKEN_BY] = "[woken by]",
+};
+
+static void name_pseudo(struct resolver *r, const struct ap_location *location)
+{
+    struct ap_frame frame = {.kind = AP_FRAME_MARK, .waker = location->waker};
+    char text[AP_SYSCALL_NAME_SZ];
+
+    switch (location->module) {
+    case AP_PSEUDO_MARK:
+        frame.function = ap_strings_id(r->profile->strings, mark_names[location->offset]);
+        break;
+    case AP_PSEUDO_SYSCALL:
+        frame.kind = AP_FRAME_KERNEL;
+        frame.mapping = mapping_of(r, AP_MODULE_ID_KERNEL);
+        frame.function = ap_strings_id(
+            r->profile->strings, ap_syscall_name((uint8_t)(location->offset >> 32), (uint32_t)location->offset, text));
+        break;
+    case AP_PSEUDO_THREAD:
+        frame.kind = AP_FRAME_PROCESS;
+        frame.function = (uint32_t)location->offset;
+        break;
+    default:
+        frame.function = ap_strings_id(r->profile->strings, "[no stack]");
+        break;
+    }
+    push(r, &r->names[location->id], &frame);
+}
+
 static int by_module(const void *a, const void *b)
 {
     const struct ap_location *x = *(struct ap_location *const *)a, *y = *(struct ap_location *const *)b;
@@ -206,11 +240,12 @@ static int by_module(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* `sorted`: by module. The pseudo modules come last. */
 static void resolve_locations(struct resolver *r, struct ap_location **sorted, size_t cnt)
 {
     size_t first = 0, last;
 
-    while (first < cnt && !r->rc) {
+    while (first < cnt && !r->rc && sorted[first]->module < AP_PSEUDO_FIRST) {
         r->module = sorted[first]->module;
         for (last = first; last < cnt && sorted[last]->module == r->module; last++)
             r->capture->frames_total += sorted[last]->samples;
@@ -218,63 +253,137 @@ static void resolve_locations(struct resolver *r, struct ap_location **sorted, s
         resolve_module(r, last - first);
         first = last;
     }
+    for (; first < cnt && !r->rc; first++)
+        name_pseudo(r, sorted[first]);
 }
 
-static void name_no_stack(struct resolver *r)
+/* Functions through which an interrupt enters the kernel: what they interrupted has no part in what they do. x86-64,
+ * then arm64. */
+static bool is_interrupt_entry(const char *name)
 {
-    struct ap_frame frame = {.kind = AP_FRAME_MARK};
+    static const char *const prefixes[] = {"asm_sysvec_", "asm_common_interrupt", "common_interrupt", "el1h_64_irq",
+                                           "el0t_64_irq", "el1_interrupt",        "el0_interrupt"};
+    size_t i;
 
-    frame.function = ap_strings_id(r->profile->strings, "[no stack]");
-    push(r, &r->names[AP_LOCATION_NO_STACK], &frame);
+    for (i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+        if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+            return true;
+    return false;
+}
+
+/* Number of leading locations of a waker (its thread name, then its stack from the outside in) to leave out because an
+ * interrupt, not the thread, ended the wait; 0 = none. */
+static uint32_t interrupted_part(const struct resolver *r, const struct ap_trace *trace)
+{
+    const struct ap_location *location;
+    const struct names *names;
+    uint32_t i;
+
+    for (i = 0; i < trace->cnt; i++) {
+        location = r->collect->locations[trace->locations[i]];
+        if (!location->waker)
+            return 0;
+        names = &r->names[location->id];
+        if (location->module == AP_MODULE_ID_KERNEL && names->cnt &&
+            is_interrupt_entry(ap_profile_str(r->profile, r->profile->frames[r->pool[names->first]].function)))
+            return i;
+    }
+    return 0;
+}
+
+struct frames {
+    uint32_t frames[AP_STACK_FRAMES_MAX];
+    uint32_t cnt;
+    bool full;
+};
+
+static void add_frame(struct frames *frames, uint32_t frame)
+{
+    if (frames->cnt == AP_STACK_FRAMES_MAX)
+        frames->full = true;
+    else
+        frames->frames[frames->cnt++] = frame;
+}
+
+static int add_interrupt_mark(struct resolver *r, struct frames *frames)
+{
+    struct ap_frame frame = {.kind = AP_FRAME_PROCESS, .waker = true};
+    uint32_t index;
+    int rc;
+
+    frame.function = ap_strings_id(r->profile->strings, "[interrupt]");
+    rc = ap_profile_add_frame(r->profile, &frame, &index);
+    if (!rc)
+        add_frame(frames, index);
+    return rc;
+}
+
+/* Frames by which wait and waker are longer than a stack may be, as far as the waker's, from `first` on, can give them:
+ * its thread name and the mark stay. */
+static uint32_t waker_excess(const struct resolver *r, const struct ap_trace *trace, uint32_t first)
+{
+    uint32_t all = first > 0, of_waker = all, i, cnt;
+    const struct ap_location *location;
+
+    for (i = first; i < trace->cnt; i++) {
+        location = r->collect->locations[trace->locations[i]];
+        cnt = r->names[location->id].cnt;
+        all += cnt;
+        of_waker += location->waker ? cnt : 0;
+    }
+    if (all <= AP_STACK_FRAMES_MAX || of_waker <= 2)
+        return 0;
+    return all - AP_STACK_FRAMES_MAX < of_waker - 2 ? all - AP_STACK_FRAMES_MAX : of_waker - 2;
 }
 
 /* One trace becomes a stack with inlined functions spread out. -ENOSPC past a bound of the profile. */
-static int add_trace(struct resolver *r, const struct ap_trace *trace, uint64_t period_ns)
+static int add_trace(struct resolver *r, struct ap_trace *trace)
 {
-    uint32_t frames[AP_STACK_FRAMES_MAX], cnt = 0, stack, i, j;
-    bool truncated = trace->flags != 0;
-    int rc;
+    struct frames frames = {.cnt = 0};
+    uint32_t first = interrupted_part(r, trace), excess = waker_excess(r, trace, first), i, j;
+    int rc = first ? add_interrupt_mark(r, &frames) : 0;
 
-    for (i = 0; i < trace->cnt; i++) {
-        const struct names *names = &r->names[trace->locations[i]];
+    for (i = first; !rc && i < trace->cnt; i++) {
+        const struct ap_location *location = r->collect->locations[trace->locations[i]];
+        const struct names *names = &r->names[location->id];
 
         if (!names->cnt)
             return -ENOSPC;
-        for (j = 0; j < names->cnt; j++) {
-            if (cnt == AP_STACK_FRAMES_MAX) {
-                truncated = true;
-                break;
-            }
-            frames[cnt++] = r->pool[names->first + j];
+        if (excess && frames.cnt) { /* the outermost of the waker, functions with what is inlined in them */
+            excess -= names->cnt < excess ? names->cnt : excess;
+            continue;
         }
+        for (j = 0; j < names->cnt; j++) /* a waker's stack is kept the other way round */
+            add_frame(&frames, r->pool[names->first + (location->waker ? names->cnt - 1 - j : j)]);
     }
-    rc = ap_profile_add_stack(r->profile, frames, cnt, truncated, &stack);
-    if (rc)
+    if (!rc)
+        rc = ap_profile_add_stack(r->profile, frames.frames, frames.cnt, frames.full || trace->flags, &trace->stack);
+    if (rc || !trace->count || r->collect->stacks_only)
         return rc;
-    return ap_profile_add_sample(r->profile, trace->series, stack, trace->count, trace->count * period_ns);
+    return ap_profile_add_sample(r->profile, trace->series, trace->stack, trace->count, trace->value);
 }
 
-static int add_traces(struct resolver *r, uint64_t period_ns)
+static int add_traces(struct resolver *r, struct ap_account *account)
 {
-    const struct ap_trace *trace;
+    struct ap_trace *trace;
     size_t i;
     int rc;
 
     for (i = 0; i < r->collect->trace_cnt; i++) {
         trace = r->collect->traces[i];
-        rc = add_trace(r, trace, period_ns);
+        rc = add_trace(r, trace);
         if (rc == -ENOSPC)
-            r->capture->losses[AP_LOSS_TABLE_FULL] += trace->count;
+            account->losses[AP_LOSS_TABLE_FULL] += trace->count;
         else if (rc)
             return rc;
         else
-            r->capture->delivered += trace->count;
+            account->delivered += trace->count;
     }
     return 0;
 }
 
 int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_symbolizer *symbolizer,
-               uint64_t period_ns, struct ap_capture *capture)
+               struct ap_capture *capture, struct ap_account *account)
 {
     struct resolver r = {.collect = collect,
                          .modules = modules,
@@ -292,17 +401,11 @@ int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap
     } else {
         memcpy(sorted, collect->locations, cnt * sizeof(struct ap_location *));
         qsort(sorted, cnt, sizeof(*sorted), by_module);
-        name_no_stack(&r);
-        resolve_locations(&r, sorted, cnt - 1); /* the last is location 0, whose module number is the highest */
+        resolve_locations(&r, sorted, cnt);
         capture->frames_total += collect->locations[AP_LOCATION_NO_STACK]->samples;
     }
     if (!r.rc)
-        r.rc = add_traces(&r, period_ns);
-    if (!r.rc) {
-        ap_capture_unresolved_sort(capture);
-        capture->profiles[capture->profile_cnt++] = collect->profile;
-        collect->profile = NULL;
-    }
+        r.rc = add_traces(&r, account);
     free(sorted);
     free(r.names);
     free(r.offsets);

@@ -6,10 +6,9 @@
 #include "agent/collect.h"
 #include "symbol/symbolizer.h"
 
-/* Turns the traces of `collect` into stacks and samples of its profile, which moves into `capture`. Each
- * sample is worth `period_ns`. Fills capture's counts of frames and its diagnosis, and adds samples that hit
- * a bound of the profile to its losses. 0 or -ENOMEM. */
+/* Turns the traces of `collect` into stacks and samples of its profile. Adds to the capture's counts of frames and its
+ * diagnosis, and to the account what was delivered and what hit a bound of the profile. 0 or -ENOMEM. */
 int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_symbolizer *symbolizer,
-               uint64_t period_ns, struct ap_capture *capture);
+               struct ap_capture *capture, struct ap_account *account);
 
 #endif

@@ -6,8 +6,7 @@
 #include "agent/preflight.h"
 #include "agent/procfs.h"
 #include "agent/progress.h"
-#include "agent/resolve.h"
-#include "agent/sampler.h"
+#include "agent/source.h"
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -37,8 +36,14 @@ struct session {
     struct ap_modules *modules;
     struct ap_processes *processes;
     struct ap_sideband *sideband;
-    struct ap_sampler *sampler;
-    struct ap_collect *collect;
+    struct ap_scope *scope;
+    struct ap_kernel kernel;
+    struct ap_source_env env;
+    struct ap_source sources[AP_CAPTURE_PROFILES_MAX];
+    unsigned source_cnt;
+    struct ap_source *by_record[AP_RECORD_TYPE_CNT]; /* who takes records of a type; NULL = nobody */
+    struct ap_left_out left_out[AP_CAPTURE_PROFILES_MAX];
+    unsigned left_out_cnt;
     struct ap_batch *batch;
     struct ap_progress progress;
     int epoll_fd, timer_fd, signal_fd;
@@ -50,11 +55,16 @@ struct session {
     bool done;
 };
 
-static void play_sample(void *ctx, const struct ap_cpu_record *record)
+static const struct ap_source_ops *const all_sources[] = {&ap_source_cpu, &ap_source_offcpu, &ap_source_lock,
+                                                          &ap_source_syscall};
+#define ALL_SOURCES_CNT (sizeof(all_sources) / sizeof(all_sources[0]))
+
+static void play_sample(void *ctx, const struct ap_record *record)
 {
     struct session *s = ctx;
+    struct ap_source *source = s->by_record[record->type];
 
-    ap_collect_sample(s->collect, record);
+    source->ops->record(source, record);
 }
 
 static void play_event(void *ctx, const struct ap_process_event *event)
@@ -80,25 +90,25 @@ static void play(struct session *s)
     ap_batch_play(s->batch, play_sample, play_event, s);
 }
 
-static int take_record(void *ctx, const void *record, size_t len)
+static void take_record(void *ctx, const void *record, size_t len)
 {
+    const struct ap_record *head = record;
     struct session *s = ctx;
 
-    if (ap_record_check(record, len)) {
+    if (ap_record_check(record, len) || !s->by_record[head->type]) {
         s->bad_records++;
-        return 0;
+        return;
     }
     if (ap_batch_add_sample(s->batch, record, len)) {
         play(s);
         if (ap_batch_add_sample(s->batch, record, len))
             s->bad_records++; /* an empty batch takes any record, unless memory is out */
     }
-    return 0;
 }
 
 static void drain(struct session *s)
 {
-    ap_sampler_drain(s->sampler, take_record, s);
+    ap_scope_drain(s->scope, take_record, s);
     play(s);
 }
 
@@ -124,7 +134,7 @@ static int set_up_loop(struct session *s, struct ap_error *err)
     s->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (s->epoll_fd < 0 || s->timer_fd < 0 || s->signal_fd < 0 || timerfd_settime(s->timer_fd, 0, &every, NULL))
         return ap_error_errno(err, -errno, "cannot set up the event loop");
-    rc = watch(s, ap_sampler_fd(s->sampler), WATCH_RINGS);
+    rc = watch(s, ap_scope_fd(s->scope), WATCH_RINGS);
     rc = rc ? rc : watch(s, s->timer_fd, WATCH_TIMER);
     rc = rc ? rc : watch(s, s->signal_fd, WATCH_SIGNAL);
     rc = rc ? rc : ap_sideband_watch(s->sideband, s->epoll_fd);
@@ -133,18 +143,85 @@ static int set_up_loop(struct session *s, struct ap_error *err)
     return rc ? ap_error_errno(err, rc, "cannot set up the event loop") : 0;
 }
 
-static int set_up(struct session *s, struct ap_error *err)
+static void close_source(struct ap_source *source)
+{
+    source->ops->close(source);
+    ap_collect_free(source->collect);
+    memset(source, 0, sizeof(*source));
+}
+
+/* 0, or negative errno with words; then nothing of it is left. */
+static int open_source(struct session *s, const struct ap_source_ops *ops, struct ap_error *err)
+{
+    struct ap_source *source = &s->sources[s->source_cnt];
+    unsigned type;
+    int rc;
+
+    *source = (struct ap_source){.ops = ops, .env = &s->env};
+    source->collect = ap_collect_new(s->processes, ops->kind);
+    rc = source->collect ? ops->open(source, err) : ap_error_set(err, -ENOMEM, "out of memory");
+    if (rc) {
+        close_source(source);
+        return rc;
+    }
+    for (type = 0; type < AP_RECORD_TYPE_CNT; type++)
+        if (ops->record_types >> type & 1)
+            s->by_record[type] = source;
+    s->source_cnt++;
+    return 0;
+}
+
+/* With several modes, one that this kernel cannot run is left out. */
+static int open_sources(struct session *s, struct ap_error *err)
+{
+    struct ap_left_out *left;
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < ALL_SOURCES_CNT; i++) {
+        if (!(s->config->modes & AP_MODE(all_sources[i]->kind)))
+            continue;
+        rc = open_source(s, all_sources[i], err);
+        if (!rc)
+            continue;
+        if (s->config->modes == AP_MODE(all_sources[i]->kind))
+            return rc;
+        left = &s->left_out[s->left_out_cnt++];
+        left->kind = all_sources[i]->kind;
+        snprintf(left->reason, sizeof(left->reason), "%.511s", err->text);
+        ap_log_warn("%s is left out: %s", ap_event_kind_name(left->kind), err->text);
+    }
+    return s->source_cnt ? 0 : rc;
+}
+
+static int open_tables(struct session *s, struct ap_error *err)
 {
     const struct ap_agent_config *config = s->config;
-    struct ap_sampler_opts opts = {
-        .event = (enum ap_sampler_event)config->event,
-        .frequency = config->frequency,
+    struct ap_scope_opts opts = {
         .pids = config->pid_values,
         .pid_cnt = config->pids.cnt,
+        .children = config->children,
         .cgroup = config->cgroup,
         .comms = (const char *const *)config->comms.items,
         .comm_cnt = config->comms.cnt,
     };
+
+    s->modules = ap_modules_new();
+    s->processes = s->modules ? ap_processes_new(s->modules) : NULL;
+    s->batch = ap_batch_new();
+    if (!s->processes || !s->batch)
+        return ap_error_set(err, -ENOMEM, "out of memory");
+    s->sideband = ap_sideband_new(err);
+    if (!s->sideband)
+        return err->code;
+    ap_kernel_probe(&s->kernel);
+    s->scope = ap_scope_new(&opts, err);
+    return s->scope ? 0 : err->code;
+}
+
+static int set_up(struct session *s, struct ap_error *err)
+{
+    const struct ap_agent_config *config = s->config;
     size_t i;
     int rc;
 
@@ -156,18 +233,13 @@ static int set_up(struct session *s, struct ap_error *err)
     s->symbolizer = ap_symbolizer_new(err); /* forks: before anything that a copy of us should not hold */
     if (!s->symbolizer)
         return -ECHILD;
-    s->modules = ap_modules_new();
-    s->processes = s->modules ? ap_processes_new(s->modules) : NULL;
-    s->collect = s->processes ? ap_collect_new(s->processes) : NULL;
-    s->batch = ap_batch_new();
-    if (!s->collect || !s->batch)
-        return ap_error_set(err, -ENOMEM, "out of memory");
-    s->sideband = ap_sideband_new(err);
-    if (!s->sideband)
-        return err->code;
-    s->sampler = ap_sampler_new(&opts, err);
-    if (!s->sampler)
-        return err->code;
+    rc = open_tables(s, err);
+    if (rc)
+        return rc;
+    s->env = (struct ap_source_env){config, &s->kernel, s->scope, s->processes, s->modules, s->symbolizer, ""};
+    rc = open_sources(s, err);
+    if (rc)
+        return rc;
     for (i = 0; i < s->pid_cnt; i++) /* while they are alive for sure */
         ap_processes_sampled(s->processes, config->pid_values[i], 0);
     return set_up_loop(s, err);
@@ -177,9 +249,10 @@ static void tear_down(struct session *s)
 {
     size_t i;
 
-    ap_sampler_free(s->sampler);
+    while (s->source_cnt)
+        close_source(&s->sources[--s->source_cnt]);
+    ap_scope_free(s->scope);
     ap_sideband_free(s->sideband);
-    ap_collect_free(s->collect);
     ap_batch_free(s->batch);
     ap_processes_free(s->processes);
     ap_modules_free(s->modules);
@@ -193,6 +266,33 @@ static void tear_down(struct session *s)
         close(s->timer_fd);
     if (s->epoll_fd >= 0)
         close(s->epoll_fd);
+}
+
+static int start_sources(struct session *s, struct ap_error *err)
+{
+    unsigned i;
+    int rc = 0;
+
+    for (i = 0; !rc && i < s->source_cnt; i++)
+        rc = s->sources[i].ops->start(&s->sources[i], err);
+    return rc;
+}
+
+static void stop_sources(struct session *s)
+{
+    unsigned i;
+
+    for (i = 0; i < s->source_cnt; i++)
+        s->sources[i].ops->stop(&s->sources[i]);
+}
+
+static void tick_sources(struct session *s, uint64_t now_ns)
+{
+    unsigned i;
+
+    for (i = 0; i < s->source_cnt; i++)
+        if (s->sources[i].ops->tick)
+            s->sources[i].ops->tick(&s->sources[i], now_ns);
 }
 
 static void take_pid_end(struct session *s, size_t index)
@@ -213,28 +313,35 @@ static void take_signal(struct session *s)
         s->done = true;
 }
 
+static void show_progress(struct session *s, uint64_t now)
+{
+    uint64_t taken = 0, lost = 0;
+    unsigned i;
+
+    for (i = 0; i < s->source_cnt; i++) {
+        taken += s->sources[i].collect->samples;
+        lost += s->sources[i].ops->lost(&s->sources[i]);
+    }
+    ap_progress_update(&s->progress, now, now - s->start_ns, s->config->duration_ns, taken, lost);
+}
+
 static void take_tick(struct session *s)
 {
-    struct ap_sampler_counts counts;
     uint64_t expirations, now = ap_clock_monotonic_ns();
 
     while (read(s->timer_fd, &expirations, sizeof(expirations)) > 0)
         ;
     if (s->config->duration_ns && now - s->start_ns >= s->config->duration_ns)
         s->done = true;
+    tick_sources(s, now);
     if (now - s->housekeeping_ns >= HOUSEKEEPING_NS) {
         s->housekeeping_ns = now;
-        if (ap_sampler_refresh_cpus(s->sampler))
-            ap_log_info("CPUs changed: now sampling %u", ap_sampler_cpu_cnt(s->sampler));
         ap_sideband_refresh_cpus(s->sideband);
         ap_sideband_watch(s->sideband, s->epoll_fd);
         ap_processes_sweep(s->processes, now);
     }
-    if (s->progress.on) {
-        ap_sampler_counts(s->sampler, &counts);
-        ap_progress_update(&s->progress, now, now - s->start_ns, s->config->duration_ns, s->collect->samples,
-                           counts.counters[AP_COUNTER_RING_FULL]);
-    }
+    if (s->progress.on)
+        show_progress(s, now);
 }
 
 /* Milliseconds until the end of the recording, for a wait that does not overshoot it; -1 = open-ended. */
@@ -280,29 +387,10 @@ static int tell_ready(const struct session *s, struct ap_error *err)
     return 0;
 }
 
-/* expected = delivered + lost, as docs/accounting.md defines it. */
-static void account(const struct session *s, const struct ap_sampler_counts *counts, struct ap_capture *capture)
-{
-    const uint64_t *c = counts->counters;
-    uint64_t fired = c[AP_COUNTER_FIRED];
-    uint64_t in_scope = fired - c[AP_COUNTER_IDLE] - c[AP_COUNTER_OUT_OF_SCOPE];
-
-    capture->expected = in_scope + counts->missed;
-    capture->idle = c[AP_COUNTER_IDLE];
-    capture->out_of_scope = c[AP_COUNTER_OUT_OF_SCOPE];
-    capture->losses[AP_LOSS_MISSED] = counts->missed;
-    capture->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
-    capture->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
-    capture->losses[AP_LOSS_NO_STACK] = s->collect->losses[AP_LOSS_NO_STACK];
-    capture->losses[AP_LOSS_TABLE_FULL] += s->collect->losses[AP_LOSS_TABLE_FULL];
-    capture->losses[AP_LOSS_BAD_RECORD] = s->bad_records;
-    capture->losses[AP_LOSS_SIDEBAND] = ap_sideband_lost(s->sideband) + s->lost_events +
-                                        ap_processes_refused(s->processes) + c[AP_COUNTER_TARGETS_FULL];
-}
-
-static void describe_agent(const struct session *s, const struct ap_sampler_counts *counts, struct ap_agent_info *agent)
+static void describe_agent(const struct session *s, struct ap_agent_info *agent)
 {
     struct utsname uts = {0};
+    unsigned i;
 
     uname(&uts);
     snprintf(agent->version, sizeof(agent->version), "%s", APERTURE_VERSION);
@@ -310,45 +398,94 @@ static void describe_agent(const struct session *s, const struct ap_sampler_coun
     snprintf(agent->kernel, sizeof(agent->kernel), "%s", uts.release);
     snprintf(agent->arch, sizeof(agent->arch), "%.15s", uts.machine);
     snprintf(agent->event, sizeof(agent->event), "%s", s->config->event == AP_EVENT_CYCLES ? "cycles" : "cpu-clock");
-    agent->cpus_online = ap_sampler_cpu_cnt(s->sampler);
+    agent->cpus_online = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     agent->frequency = s->config->frequency;
-    agent->bpf_run_ns = counts->counters[AP_COUNTER_RUN_NS];
-    agent->bpf_run_cnt = counts->counters[AP_COUNTER_FIRED];
-    agent->bpf_memory_bytes = ap_sampler_memory(s->sampler);
+    agent->bpf_memory_bytes = ap_scope_memory(s->scope);
+    for (i = 0; i < s->source_cnt; i++)
+        s->sources[i].ops->describe(&s->sources[i], agent);
     agent->cpu_ns = s->cpu_ns;
     agent->other_cpu_ns = ap_clock_cpu_ns() - s->cpu_ns + ap_symbolizer_cpu_ns(s->symbolizer);
     agent->rss_peak_bytes = ap_procfs_rss_peak();
 }
 
+/* Losses that the session, not the source, knows of. Malformed records cannot tell whose they were. */
+static void add_session_losses(const struct session *s, const struct ap_source *source, bool first,
+                               struct ap_account *account)
+{
+    unsigned reason;
+
+    for (reason = 0; reason < AP_LOSS_REASON_CNT; reason++)
+        account->losses[reason] += source->collect->losses[reason];
+    if (!first)
+        return;
+    account->losses[AP_LOSS_BAD_RECORD] = s->bad_records;
+    account->losses[AP_LOSS_SIDEBAND] = ap_sideband_lost(s->sideband) + s->lost_events +
+                                        ap_processes_refused(s->processes) + ap_scope_targets_lost(s->scope);
+}
+
+static int finish_source(struct session *s, unsigned index, struct ap_capture *capture)
+{
+    struct ap_source *source = &s->sources[index];
+    struct ap_account *account = &capture->accounts[capture->profile_cnt];
+    struct ap_profile *profile = source->collect->profile;
+
+    profile->start_ns = s->start_epoch_ns;
+    profile->duration_ns = s->end_ns - s->start_ns;
+    if (source->ops->finish(source, capture, account))
+        return -ENOMEM;
+    add_session_losses(s, source, !index, account);
+    capture->profiles[capture->profile_cnt++] = profile;
+    source->collect->profile = NULL;
+    return 0;
+}
+
 static struct ap_capture *finish(struct session *s, struct ap_error *err)
 {
     struct ap_capture *capture = ap_capture_new();
-    struct ap_profile *profile = s->collect->profile;
-    uint64_t period_ns = AP_NS_PER_SEC / s->config->frequency;
-    struct ap_sampler_counts counts;
+    uint64_t lost = ap_scope_targets_lost(s->scope);
+    unsigned i;
 
     if (!capture) {
         ap_error_set(err, -ENOMEM, "out of memory");
         return NULL;
     }
     ap_progress_note(&s->progress, "resolving symbols");
-    ap_sampler_counts(s->sampler, &counts);
-    if (counts.counters[AP_COUNTER_TARGETS_FULL])
+    if (lost)
         ap_log_warn("%llu child processes were left out: --pid follows at most %d processes at once; use --cgroup for "
                     "larger families",
-                    (unsigned long long)counts.counters[AP_COUNTER_TARGETS_FULL], AP_TARGETS_MAX);
-    profile->start_ns = s->start_epoch_ns;
-    profile->duration_ns = s->end_ns - s->start_ns;
-    profile->period_ns = period_ns;
-    if (ap_resolve(s->collect, s->modules, s->symbolizer, period_ns, capture)) {
-        ap_error_set(err, -ENOMEM, "out of memory while resolving symbols");
-        return ap_capture_free(capture);
+                    (unsigned long long)lost, AP_TARGETS_MAX);
+    for (i = 0; i < s->source_cnt; i++) {
+        if (finish_source(s, i, capture)) {
+            ap_error_set(err, -ENOMEM, "out of memory while resolving symbols");
+            return ap_capture_free(capture);
+        }
     }
+    ap_capture_unresolved_sort(capture);
+    memcpy(capture->left_out, s->left_out, sizeof(capture->left_out));
+    capture->left_out_cnt = s->left_out_cnt;
     ap_symbolizer_stop(s->symbolizer);
-    account(s, &counts, capture);
-    describe_agent(s, &counts, &capture->agent);
+    describe_agent(s, &capture->agent);
     ap_progress_clear(&s->progress);
     return capture;
+}
+
+/* From the first event to the last. */
+static struct ap_capture *record_and_finish(struct session *s, struct ap_error *err)
+{
+    int rc;
+
+    s->start_ns = s->housekeeping_ns = ap_clock_monotonic_ns();
+    s->cpu_start_ns = ap_clock_cpu_ns();
+    s->start_epoch_ns = (uint64_t)((int64_t)s->start_ns + ap_clock_realtime_offset_ns());
+    rc = tell_ready(s, err);
+    if (!rc)
+        rc = record(s, err);
+    stop_sources(s);
+    s->end_ns = ap_clock_monotonic_ns();
+    drain(s);
+    tick_sources(s, s->end_ns);
+    s->cpu_ns = ap_clock_cpu_ns() - s->cpu_start_ns;
+    return rc ? NULL : finish(s, err);
 }
 
 struct ap_capture *ap_session_run(const struct ap_agent_config *config, struct ap_error *err)
@@ -360,22 +497,37 @@ struct ap_capture *ap_session_run(const struct ap_agent_config *config, struct a
     ap_progress_init(&s.progress, config->quiet);
     rc = set_up(&s, err);
     if (!rc)
-        rc = ap_sampler_start(s.sampler, err);
-    if (!rc) {
-        s.start_ns = s.housekeeping_ns = ap_clock_monotonic_ns();
-        s.cpu_start_ns = ap_clock_cpu_ns();
-        s.start_epoch_ns = (uint64_t)((int64_t)s.start_ns + ap_clock_realtime_offset_ns());
-        rc = tell_ready(&s, err);
-        if (!rc)
-            rc = record(&s, err);
-        ap_sampler_stop(s.sampler);
-        s.end_ns = ap_clock_monotonic_ns();
-        drain(&s);
-        s.cpu_ns = ap_clock_cpu_ns() - s.cpu_start_ns;
-        if (!rc)
-            capture = finish(&s, err);
-    }
+        rc = start_sources(&s, err);
+    if (!rc)
+        capture = record_and_finish(&s, err);
     ap_progress_clear(&s.progress);
     tear_down(&s);
     return capture;
+}
+
+int ap_session_self_test(struct ap_out *out, struct ap_error *err)
+{
+    static const uint32_t pid = 1;
+    static const char *const comms[] = {"self-test"};
+    const struct ap_scope_opts scopes[] = {
+        {.pid_cnt = 0},
+        {.pids = &pid, .pid_cnt = 1, .children = true, .comms = comms, .comm_cnt = 1},
+    };
+    const struct ap_agent_config config = {.frequency = 99, .sample_every = 2, .stacks = true, .waker = true};
+    struct ap_kernel kernel;
+    struct ap_source_env env = {.config = &config, .kernel = &kernel};
+    int failed = 0;
+    size_t i, j;
+
+    ap_kernel_probe(&kernel);
+    for (i = 0; i < sizeof(scopes) / sizeof(scopes[0]); i++) {
+        env.variant = i ? ", with filters" : "";
+        env.scope = ap_scope_new(&scopes[i], err);
+        if (!env.scope)
+            return err->code;
+        for (j = 0; j < ALL_SOURCES_CNT; j++)
+            failed += all_sources[j]->self_test(&env, out);
+        ap_scope_free(env.scope);
+    }
+    return failed;
 }

@@ -23,14 +23,21 @@
 #define AGENT_ARGS_MAX (24 + AP_OPTION_LIST_MAX)
 
 struct profile_config {
-    const char *event, *frequency, *duration, *format, *top;
+    const char *mode, *event, *frequency, *duration, *format, *top;
     struct ap_option_list outputs;
-    bool quiet;
+    bool waker, stacks, quiet;
 };
 
 #define FIELD(member) offsetof(struct profile_config, member)
 
 static const struct ap_option options[] = {
+    {.name = "mode",
+     .short_name = 'm',
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(mode),
+     .def = "cpu",
+     .metavar = "LIST",
+     .help = "What to record: cpu, offcpu, lock, syscall, several with commas between, or all."},
     {.name = "output",
      .short_name = 'o',
      .type = AP_OPTION_PATHS,
@@ -54,6 +61,14 @@ static const struct ap_option options[] = {
      .offset = FIELD(event),
      .metavar = "EVENT",
      .help = "What triggers a sample: cpu-clock or cycles."},
+    {.name = "waker",
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(waker),
+     .help = "offcpu: add the stack of whoever ended the wait."},
+    {.name = "stacks",
+     .type = AP_OPTION_BOOL,
+     .offset = FIELD(stacks),
+     .help = "syscall: record the stacks of slow calls."},
     {.name = "duration",
      .short_name = 'd',
      .type = AP_OPTION_STRING,
@@ -74,7 +89,8 @@ static const struct ap_options_spec spec = {
     .version = APERTURE_VERSION,
     .synopsis = "[OPTION...] -- COMMAND [ARGS...]",
     .summary = "Starts a command and profiles it with everything it starts. Its exit status is passed on.",
-    .epilog = "Example:\n  aperture-cli profile --frequency 999 --output build.svg -- make -j8",
+    .epilog = "Examples:\n  aperture-cli profile --frequency 999 --output build.svg -- make -j8\n"
+              "  aperture-cli profile --mode offcpu,lock -- ./server --self-test",
     .options = options,
     .allow_args = true,
 };
@@ -126,18 +142,30 @@ static void add_arg(struct args *args, const char *name, const char *value)
     args->items[args->cnt++] = text;
 }
 
+static void add_flag(struct args *args, const char *name, bool on)
+{
+    char *text;
+
+    if (on && args->cnt < AGENT_ARGS_MAX - 1 && asprintf(&text, "--%s", name) >= 0)
+        args->items[args->cnt++] = text;
+}
+
 static void run_agent(const struct profile_config *config, pid_t pid, int ready_fd)
 {
-    char path[PATH_MAX], number[16], quiet[] = "--quiet";
+    char path[PATH_MAX], number[16];
     struct args args = {.items = {path}, .cnt = 1};
     size_t i;
 
     find_agent(path);
-    add_arg(&args, "mode", "cpu");
+    add_arg(&args, "mode", config->mode);
     snprintf(number, sizeof(number), "%d", READY_FD);
     add_arg(&args, "ready-fd", number);
     snprintf(number, sizeof(number), "%d", (int)pid);
     add_arg(&args, "pid", number);
+    add_flag(&args, "children", true);
+    add_flag(&args, "waker", config->waker);
+    add_flag(&args, "stacks", config->stacks);
+    add_flag(&args, "quiet", config->quiet);
     add_arg(&args, "event", config->event);
     add_arg(&args, "frequency", config->frequency);
     add_arg(&args, "duration", config->duration);
@@ -145,8 +173,6 @@ static void run_agent(const struct profile_config *config, pid_t pid, int ready_
     add_arg(&args, "top", config->top);
     for (i = 0; i < config->outputs.cnt; i++)
         add_arg(&args, "output", config->outputs.items[i]);
-    if (config->quiet)
-        args.items[args.cnt++] = quiet;
     args.items[args.cnt] = NULL;
     if (ready_fd == READY_FD)
         fcntl(ready_fd, F_SETFD, 0);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Records from the kernel: process events and samples. The input is a row of entries, each one byte of kind (0 = perf
- * record, 1 = sample), two of length, and that many bytes. */
+/* Records from the kernel: process events and what BPF programs send. The input is a row of entries, each one byte of
+ * kind (0 = perf record, 1 = record that is a whole trace, 2 = record of a wait, ended by the task of the record before
+ * it), two of length, and that many bytes. */
 #include "agent/collect.h"
+#include "agent/programs.h"
 #include "agent/sideband.h"
 
 #include <errno.h>
@@ -9,9 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ENTRY_KINDS   2
+#define ENTRY_KINDS   3
 #define ENTRY_HEAD_SZ 3
 #define ENTRIES_MAX   256
+/* Both halves of a task and its waker, whose thread name and marks come on top. */
+#define FRAMES_MAX (2 * (AP_KERNEL_FRAMES_MAX + AP_USER_FRAMES_MAX + AP_STACK_WORDS_MAX) + 3)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -57,18 +61,30 @@ static void take_event(struct ap_processes *processes, const char *bytes, size_t
         ap_processes_sweep(processes, event.time_ns + 1);
 }
 
-static void take_sample(struct ap_collect *collect, char *bytes, size_t len)
+/* Takes a record of `len` bytes; `waker` may be NULL. False when it is refused. */
+static bool take_record(struct ap_collect *collect, char *bytes, size_t len, const struct ap_record *waker)
 {
-    struct ap_cpu_record head;
-    uint64_t samples = collect->samples;
+    uint64_t samples = collect->samples, losses = collect->losses[AP_LOSS_TABLE_FULL];
+    const struct ap_record *record = (const struct ap_record *)bytes;
+    struct ap_trace *trace;
+    struct ap_record head;
 
     if (ap_record_check(bytes, len))
-        return;
+        return false;
     memcpy(&head, bytes, sizeof(head));
     head.pid = few(head.pid);
     memcpy(bytes, &head, sizeof(head));
-    ap_collect_sample(collect, (const struct ap_cpu_record *)bytes);
-    check(collect->samples == samples + 1);
+    if (waker) {
+        ap_collect_begin(collect, record);
+        ap_collect_waker(collect, waker);
+        ap_collect_frames(collect);
+        ap_collect_pseudo(collect, AP_PSEUDO_MARK, head.number % AP_MARK_CNT);
+        trace = ap_collect_end(collect, 1, head.duration_ns);
+    } else {
+        trace = ap_collect_sample(collect, record, 1, head.duration_ns);
+    }
+    check(trace && collect->samples == samples + 1 && collect->losses[AP_LOSS_TABLE_FULL] == losses);
+    return true;
 }
 
 /* Every sample is in one trace, every frame of it in one location. */
@@ -80,7 +96,7 @@ static void check_sums(const struct ap_collect *collect)
     for (i = 0; i < collect->trace_cnt; i++) {
         const struct ap_trace *trace = collect->traces[i];
 
-        check(trace->cnt > 0 && trace->cnt <= AP_KERNEL_FRAMES_MAX + AP_USER_FRAMES_MAX);
+        check(trace->cnt > 0 && trace->cnt <= FRAMES_MAX);
         check(trace->series < collect->profile->series_cnt);
         for (j = 0; j < trace->cnt; j++)
             check(trace->locations[j] < collect->location_cnt);
@@ -96,13 +112,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct ap_modules *modules = ap_modules_new();
     struct ap_processes *processes = ap_processes_new(modules);
-    struct ap_collect *collect = ap_collect_new(processes);
+    struct ap_collect *collect = ap_collect_new(processes, AP_KIND_OFFCPU);
+    char *last = NULL; /* the last record that was taken */
     unsigned cnt;
 
     check(modules && processes && collect);
     for (cnt = 0; size >= ENTRY_HEAD_SZ && cnt < ENTRIES_MAX; cnt++) {
         size_t len = data[1] | (size_t)data[2] << 8;
-        bool is_sample = data[0] % ENTRY_KINDS;
+        unsigned kind = data[0] % ENTRY_KINDS;
         char *bytes;
 
         data += ENTRY_HEAD_SZ;
@@ -111,15 +128,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bytes = malloc(len ? len : 1); /* of exactly this size, aligned as in the rings */
         check(bytes != NULL);
         memcpy(bytes, data, len);
-        if (is_sample)
-            take_sample(collect, bytes, len);
-        else
+        if (kind == 0)
             take_event(processes, bytes, len);
+        if (kind != 0 && take_record(collect, bytes, len, kind == 2 ? (const struct ap_record *)last : NULL)) {
+            free(last);
+            last = bytes;
+            bytes = NULL;
+        }
         free(bytes);
         data += len;
         size -= len;
     }
     check_sums(collect);
+    free(last);
     ap_collect_free(collect);
     ap_processes_free(processes);
     ap_modules_free(modules);

@@ -17,7 +17,7 @@
 #define MANY   5000
 
 struct sample {
-    struct ap_cpu_record head;
+    struct ap_record head;
     uint64_t addrs[FRAMES];
 };
 
@@ -33,7 +33,7 @@ struct log {
     struct seen seen[2 * MANY];
 };
 
-static void on_sample(void *ctx, const struct ap_cpu_record *record)
+static void on_sample(void *ctx, const struct ap_record *record)
 {
     const struct sample *sample = (const struct sample *)record;
     struct log *log = ctx;
@@ -188,7 +188,7 @@ static void odd_lengths(void **state)
     ap_batch_free(batch);
 }
 
-static void count_sample(void *ctx, const struct ap_cpu_record *record)
+static void count_sample(void *ctx, const struct ap_record *record)
 {
     (void)record;
     ++*(size_t *)ctx;
@@ -202,7 +202,8 @@ static void count_event(void *ctx, const struct ap_process_event *event)
 
 static void full_of_samples(void **state)
 {
-    static char record[AP_CPU_RECORD_HEAD_SZ + (AP_KERNEL_FRAMES_MAX + AP_USER_FRAMES_MAX) * sizeof(uint64_t)];
+    static char
+        record[AP_RECORD_HEAD_SZ + (AP_KERNEL_FRAMES_MAX + AP_USER_FRAMES_MAX + AP_STACK_WORDS_MAX) * sizeof(uint64_t)];
     struct ap_batch *batch = ap_batch_new();
     size_t cnt = 0, played, round;
 

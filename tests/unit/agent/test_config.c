@@ -61,7 +61,8 @@ static void defaults(void **state)
 {
     (void)state;
     assert_int_equal(parse(""), AP_OPTIONS_RUN);
-    assert_int_equal(config.mode, 0);
+    assert_string_equal(config.mode, "cpu");
+    assert_int_equal(config.modes, AP_MODE(AP_KIND_CPU));
     assert_int_equal(config.event, 0);
     assert_int_equal(config.frequency, 99);
     assert_int_equal(config.duration_ns, 0);
@@ -184,6 +185,140 @@ static void formats_by_choice(void **state)
     expect_refused("--format xml", "xml");
 }
 
+static void modes(void **state)
+{
+    static const struct {
+        const char *line;
+        uint32_t modes;
+    } cases[] = {
+        {"", AP_MODE(AP_KIND_CPU)},
+        {"--mode cpu", AP_MODE(AP_KIND_CPU)},
+        {"-m offcpu", AP_MODE(AP_KIND_OFFCPU)},
+        {"--mode=lock", AP_MODE(AP_KIND_LOCK)},
+        {"--mode syscall", AP_MODE(AP_KIND_SYSCALL)},
+        {"--mode cpu,lock", AP_MODE(AP_KIND_CPU) | AP_MODE(AP_KIND_LOCK)},
+        {"--mode lock,cpu", AP_MODE(AP_KIND_CPU) | AP_MODE(AP_KIND_LOCK)},
+        {"--mode cpu,cpu", AP_MODE(AP_KIND_CPU)},
+        {"--mode all",
+         AP_MODE(AP_KIND_CPU) | AP_MODE(AP_KIND_OFFCPU) | AP_MODE(AP_KIND_LOCK) | AP_MODE(AP_KIND_SYSCALL)},
+        {"--mode all,cpu",
+         AP_MODE(AP_KIND_CPU) | AP_MODE(AP_KIND_OFFCPU) | AP_MODE(AP_KIND_LOCK) | AP_MODE(AP_KIND_SYSCALL)},
+        {"--mode cpu --mode syscall", AP_MODE(AP_KIND_SYSCALL)}, /* the last one counts */
+    };
+    static const char *const refused[][2] = {
+        {"--mode=", "\"\""},
+        {"--mode cpu,", "\"\""},
+        {"--mode ,", "\"\""},
+        {"--mode cpu,,lock", "\"\""},
+        {"--mode x", "\"x\""},
+        {"--mode CPU", "\"CPU\""},
+        {"--mode cpux", "\"cpux\""},
+        {"--mode cp", "\"cp\""},
+        {"--mode cpu,gpu", "\"gpu\""},
+        {"--mode al", "\"al\""},
+        {"--mode lock,alls", "\"alls\""},
+    };
+    char line[400];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (parse(cases[i].line) != AP_OPTIONS_RUN || config.modes != cases[i].modes)
+            fail_msg("\"%s\": modes %x, \"%s\"", cases[i].line, config.modes, err.text);
+    }
+    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        expect_refused(refused[i][0], refused[i][1]);
+        assert_non_null(strstr(err.text, "cpu, offcpu, lock, syscall"));
+    }
+    /* a long one is cut in the words */
+    (void)snprintf(line, sizeof(line), "--mode %0300d", 0);
+    expect_refused(line, "is no mode");
+}
+
+static void options_of_modes(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(""), AP_OPTIONS_RUN);
+    assert_int_equal(config.min_block_ns, 1000000);
+    assert_int_equal(config.min_latency_ns, 1000000);
+    assert_int_equal(config.sample_every, 1);
+    assert_false(config.waker);
+    assert_false(config.stacks);
+    assert_false(config.children);
+    assert_int_equal(
+        parse("--mode offcpu,syscall --min-block 50us --waker --sample-every 100 --stacks --min-latency 2s "
+              "--pid 1 --children"),
+        AP_OPTIONS_RUN);
+    assert_int_equal(config.min_block_ns, 50000);
+    assert_int_equal(config.min_latency_ns, 2000000000);
+    assert_int_equal(config.sample_every, 100);
+    assert_true(config.waker);
+    assert_true(config.stacks);
+    assert_true(config.children);
+    assert_int_equal(parse("--min-block 0 --min-latency 0"), AP_OPTIONS_RUN); /* everything counts */
+    assert_int_equal(config.min_block_ns, 0);
+    assert_int_equal(config.min_latency_ns, 0);
+    assert_int_equal(parse("--min-block 30d --min-latency 720h --sample-every 1000000"), AP_OPTIONS_RUN);
+    assert_int_equal(config.min_block_ns, AP_DURATION_MAX_NS);
+    assert_int_equal(config.min_latency_ns, AP_DURATION_MAX_NS);
+    expect_refused("--min-block 721h", "--min-block");
+    expect_refused("--min-latency 721h", "--min-latency");
+    expect_refused("--min-block -1ms", "--min-block");
+    expect_refused("--min-latency fast", "--min-latency");
+    expect_refused("--sample-every 0", "--sample-every");
+    expect_refused("--sample-every 1000001", "--sample-every");
+}
+
+static void children(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--pid 1 --children"), AP_OPTIONS_RUN);
+    assert_true(config.children);
+    assert_int_equal(parse("--children -p 1,2"), AP_OPTIONS_RUN);
+    expect_refused("--children", "--children needs --pid");
+    expect_refused("--children --comm x --cgroup /y", "--children needs --pid");
+}
+
+/* System calls are counted: without --stacks there is nothing that a flamegraph could show. */
+static void outputs_of_system_calls(void **state)
+{
+    static const char *const refused[] = {
+        "-o a.svg",           "-o a.collapsed",        "-o a.pb.gz",          "-o -",
+        "-o a.json -o a.SVG", "--format svg -o a.txt", "--format pprof -o -", "--format collapsed -o a",
+    };
+    char line[128];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        (void)snprintf(line, sizeof(line), "--mode syscall %s", refused[i]);
+        expect_refused(line, "no stacks");
+        assert_non_null(strstr(err.text, "add --stacks"));
+        (void)snprintf(line, sizeof(line), "--mode syscall --stacks %s", refused[i]);
+        assert_int_equal(parse(line), AP_OPTIONS_RUN);
+        (void)snprintf(line, sizeof(line), "--mode cpu %s", refused[i]);
+        assert_int_equal(parse(line), AP_OPTIONS_RUN);
+    }
+    expect_refused("--mode syscall -o dir/a.svg", "--output dir/a.svg");
+    expect_refused("--mode syscall,syscall -o a.svg", "no stacks");
+    assert_int_equal(parse("--mode syscall -o a.txt -o a.json"), AP_OPTIONS_RUN);
+    assert_int_equal(parse("--mode syscall --format text -o -"), AP_OPTIONS_RUN);
+    assert_int_equal(parse("--mode syscall --format json -o a.svg"), AP_OPTIONS_RUN);
+    assert_int_equal(parse("--mode cpu,syscall -o a.svg"), AP_OPTIONS_RUN); /* the other mode has stacks */
+}
+
+static void several_modes_on_standard_output(void **state)
+{
+    (void)state;
+    expect_refused("--mode cpu,lock -o -", "several modes");
+    expect_refused("--mode all --format svg -o -", "--output -");
+    expect_refused("--mode cpu,syscall --format pprof -o x -o -", "several modes");
+    assert_int_equal(parse("--mode cpu,lock --format json -o -"), AP_OPTIONS_RUN);
+    assert_int_equal(parse("--mode cpu,lock --format text -o -"), AP_OPTIONS_RUN);
+    assert_int_equal(parse("--mode lock,lock -o -"), AP_OPTIONS_RUN);
+    assert_int_equal(parse("--mode cpu,lock -o ./-.svg"), AP_OPTIONS_RUN);
+}
+
 static void bounds(void **state)
 {
     (void)state;
@@ -251,6 +386,11 @@ int main(void)
         cmocka_unit_test(comms),
         cmocka_unit_test(formats_by_ending),
         cmocka_unit_test(formats_by_choice),
+        cmocka_unit_test(modes),
+        cmocka_unit_test(options_of_modes),
+        cmocka_unit_test(children),
+        cmocka_unit_test(outputs_of_system_calls),
+        cmocka_unit_test(several_modes_on_standard_output),
         cmocka_unit_test(bounds),
         cmocka_unit_test(strangers),
         cmocka_unit_test(exits),

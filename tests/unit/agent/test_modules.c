@@ -428,6 +428,66 @@ static void most_pins(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
+/* Segments and unwind rules are read when they are asked for, once, as long as the file is held. */
+static void segments_and_rules(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    const struct ap_mapped_file file = maps_find((const void *)(uintptr_t)segments_and_rules);
+    uint32_t id = ap_modules_file(modules, self_pid(), self_pid(), -1, &file);
+    struct ap_module *module = ap_modules_get(modules, id);
+    const struct ap_elf_loads *loads;
+    uint64_t bias;
+    uint32_t i;
+
+    (void)state;
+    assert_null(module->loads);
+    assert_null(module->unwind);
+    loads = ap_module_loads(module);
+    assert_non_null(loads);
+    assert_ptr_equal(ap_module_loads(module), loads);
+    assert_int_equal(ap_elf_bias(loads, file.start, file.file_off, &bias), 0);
+    assert_true(ap_elf_covers(loads, (uintptr_t)&segments_and_rules - bias));
+#ifdef __x86_64__
+    assert_non_null(ap_module_unwind(modules, module));
+    assert_true(ap_unwind_table_rows(module->unwind) > 0);
+#endif
+    assert_ptr_equal(ap_module_unwind(modules, module), module->unwind);
+
+    for (i = 0; i < ap_modules_cnt(modules); i++) {
+        if (i == id || i == AP_MODULE_ID_VDSO)
+            continue;
+        assert_null(ap_module_loads(ap_modules_get(modules, i)));
+        assert_null(ap_module_unwind(modules, ap_modules_get(modules, i)));
+    }
+    module = ap_modules_get(modules, ap_modules_jit(modules, self_pid(), self_pid(), -1));
+    assert_null(ap_module_loads(module));
+    assert_null(ap_module_unwind(modules, module));
+    ap_modules_free(modules);
+}
+
+static void no_segments_of_broken_files(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    struct ap_mapped_file file;
+    struct ap_module *module;
+    struct files files;
+    void *page;
+
+    (void)state;
+    files_begin(&files);
+    files_copy("/proc/self/exe", files_path(&files, "program"));
+    assert_int_equal(truncate(files.path, 4096), 0);
+    page = maps_exec(files.path);
+    file = maps_find(page);
+    module = ap_modules_get(modules, ap_modules_file(modules, self_pid(), self_pid(), -1, &file));
+    assert_null(ap_module_loads(module));
+    assert_null(ap_module_loads(module));
+    assert_null(ap_module_unwind(modules, module));
+    munmap(page, 4096);
+    files_end(&files);
+    ap_modules_free(modules);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +503,8 @@ int main(void)
         cmocka_unit_test(pipes_are_not_touched),
         cmocka_unit_test(perf_map_at_the_end),
         cmocka_unit_test(perf_map_in_a_container),
+        cmocka_unit_test(segments_and_rules),
+        cmocka_unit_test(no_segments_of_broken_files),
         cmocka_unit_test(most_modules),
         cmocka_unit_test(most_pins),
     };

@@ -288,6 +288,118 @@ static void mode_bits(void **state)
     files_end(&files);
 }
 
+/* Where results go ------------------------------------------------------------------------------------------------- */
+
+struct place {
+    const char *path;
+    uint8_t kind;
+    bool several, stacks;
+    enum ap_format format;
+    const char *wanted;
+    enum ap_format wanted_format;
+};
+
+static void expect_places(const struct place *places, size_t cnt)
+{
+    static char path[PATH_MAX];
+    enum ap_format format;
+    size_t i;
+
+    for (i = 0; i < cnt; i++) {
+        const struct place *place = &places[i];
+
+        format = place->format;
+        memset(path, '#', sizeof(path));
+        assert_int_equal(ap_output_path(place->path, place->kind, place->several, place->stacks, &format, path), 0);
+        if (strcmp(path, place->wanted) != 0 || format != place->wanted_format)
+            fail_msg("\"%s\": \"%s\" of format %d, wanted \"%s\" of %d", place->path, path, (int)format, place->wanted,
+                     (int)place->wanted_format);
+    }
+}
+
+static void paths_of_one_kind(void **state)
+{
+    static const struct place places[] = {
+        {"a.svg", AP_KIND_CPU, false, true, AP_FORMAT_SVG, "a.svg", AP_FORMAT_SVG},
+        {"a.collapsed", AP_KIND_LOCK, false, true, AP_FORMAT_COLLAPSED, "a.collapsed", AP_FORMAT_COLLAPSED},
+        {"a.pb.gz", AP_KIND_OFFCPU, false, true, AP_FORMAT_PPROF, "a.pb.gz", AP_FORMAT_PPROF},
+        {"a.txt", AP_KIND_SYSCALL, false, false, AP_FORMAT_TEXT, "a.txt", AP_FORMAT_TEXT},
+        {"a.json", AP_KIND_SYSCALL, false, false, AP_FORMAT_JSON, "a.json", AP_FORMAT_JSON},
+        {"profile", AP_KIND_CPU, false, true, AP_FORMAT_SVG, "profile", AP_FORMAT_SVG},
+        {"-", AP_KIND_CPU, false, true, AP_FORMAT_COLLAPSED, "-", AP_FORMAT_COLLAPSED},
+    };
+
+    (void)state;
+    expect_places(places, sizeof(places) / sizeof(places[0]));
+}
+
+static void paths_of_several_kinds(void **state)
+{
+    static const struct place places[] = {
+        {"a.svg", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "a.cpu.svg", AP_FORMAT_SVG},
+        {"a.svg", AP_KIND_OFFCPU, true, true, AP_FORMAT_SVG, "a.offcpu.svg", AP_FORMAT_SVG},
+        {"a.collapsed", AP_KIND_LOCK, true, true, AP_FORMAT_COLLAPSED, "a.lock.collapsed", AP_FORMAT_COLLAPSED},
+        {"a.pb.gz", AP_KIND_SYSCALL, true, true, AP_FORMAT_PPROF, "a.syscall.pb.gz", AP_FORMAT_PPROF},
+        {"a.txt", AP_KIND_CPU, true, true, AP_FORMAT_TEXT, "a.cpu.txt", AP_FORMAT_TEXT},
+        {"a.json", AP_KIND_CPU, true, true, AP_FORMAT_JSON, "a.json", AP_FORMAT_JSON}, /* holds them all */
+        {"-", AP_KIND_CPU, true, true, AP_FORMAT_TEXT, "-", AP_FORMAT_TEXT},
+        {"dir.svg/a.svg", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "dir.svg/a.cpu.svg", AP_FORMAT_SVG},
+        {"../a.b.svg", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "../a.b.cpu.svg", AP_FORMAT_SVG},
+        /* as it was written */
+        {"A.SVG", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "A.cpu.SVG", AP_FORMAT_SVG},
+        {"a.Pb.gZ", AP_KIND_CPU, true, true, AP_FORMAT_PPROF, "a.cpu.Pb.gZ", AP_FORMAT_PPROF},
+        {".svg", AP_KIND_CPU, true, true, AP_FORMAT_SVG, ".cpu.svg", AP_FORMAT_SVG},
+        /* the format was chosen, whatever the name */
+        {"profile", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "profile.cpu", AP_FORMAT_SVG},
+        {"a.json", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "a.json.cpu", AP_FORMAT_SVG},
+        {"a.svg", AP_KIND_CPU, true, true, AP_FORMAT_JSON, "a.svg", AP_FORMAT_JSON},
+        {"a.gz", AP_KIND_CPU, true, true, AP_FORMAT_PPROF, "a.gz.cpu", AP_FORMAT_PPROF},
+        {"pb.gz", AP_KIND_CPU, true, true, AP_FORMAT_PPROF, "pb.gz.cpu", AP_FORMAT_PPROF},
+    };
+
+    (void)state;
+    expect_places(places, sizeof(places) / sizeof(places[0]));
+}
+
+/* System calls without --stacks beside kinds that have stacks. */
+static void paths_without_stacks(void **state)
+{
+    static const struct place places[] = {
+        {"a.svg", AP_KIND_SYSCALL, true, false, AP_FORMAT_SVG, "a.syscall.txt", AP_FORMAT_TEXT},
+        {"a.pb.gz", AP_KIND_SYSCALL, true, false, AP_FORMAT_PPROF, "a.syscall.txt", AP_FORMAT_TEXT},
+        {"a.COLLAPSED", AP_KIND_SYSCALL, true, false, AP_FORMAT_COLLAPSED, "a.syscall.txt", AP_FORMAT_TEXT},
+        {"profile", AP_KIND_SYSCALL, true, false, AP_FORMAT_SVG, "profile.syscall.txt", AP_FORMAT_TEXT},
+        {"a.TXT", AP_KIND_SYSCALL, true, false, AP_FORMAT_TEXT, "a.syscall.TXT", AP_FORMAT_TEXT},
+        {"a.json", AP_KIND_SYSCALL, true, false, AP_FORMAT_JSON, "a.json", AP_FORMAT_JSON},
+    };
+
+    (void)state;
+    expect_places(places, sizeof(places) / sizeof(places[0]));
+}
+
+static void paths_too_long(void **state)
+{
+    static char name[2 * PATH_MAX], path[PATH_MAX];
+    enum ap_format format = AP_FORMAT_SVG;
+    const size_t room = PATH_MAX - 1 - strlen(".svg"), more = strlen(".cpu");
+
+    (void)state;
+    memset(name, 'n', sizeof(name));
+    memcpy(name + room, ".svg", sizeof(".svg"));
+    assert_int_equal(ap_output_path(name, AP_KIND_CPU, false, true, &format, path), 0);
+    assert_string_equal(path, name);
+    assert_int_equal(ap_output_path(name, AP_KIND_CPU, true, true, &format, path), -ENAMETOOLONG);
+    memset(name, 'n', sizeof(name));
+    memcpy(name + room - more, ".svg", sizeof(".svg"));
+    assert_int_equal(ap_output_path(name, AP_KIND_CPU, true, true, &format, path), 0);
+    assert_int_equal(strlen(path), PATH_MAX - 1);
+    assert_string_equal(path + PATH_MAX - 1 - strlen("n.cpu.svg"), "n.cpu.svg");
+    assert_int_equal(ap_output_path(name, AP_KIND_OFFCPU, true, true, &format, path), -ENAMETOOLONG);
+    memset(name, 'n', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    assert_int_equal(ap_output_path(name, AP_KIND_CPU, false, true, &format, path), -ENAMETOOLONG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +413,10 @@ int main(void)
         cmocka_unit_test(pipes),
         cmocka_unit_test(standard_output),
         cmocka_unit_test(mode_bits),
+        cmocka_unit_test(paths_of_one_kind),
+        cmocka_unit_test(paths_of_several_kinds),
+        cmocka_unit_test(paths_without_stacks),
+        cmocka_unit_test(paths_too_long),
     };
 
     return cmocka_run_group_tests(tests, make_capture, free_capture);

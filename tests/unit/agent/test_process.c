@@ -8,6 +8,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -540,6 +542,121 @@ static void perf_map_below_another_root(void **state)
     files_end(&files);
 }
 
+/* Variables -------------------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t mutex_in_bss;
+static struct {
+    int before;
+    pthread_mutex_t mutex;
+} in_data = {1, PTHREAD_MUTEX_INITIALIZER};
+
+/* A variable of this process: its module's path contains `path_part`, its address is `addr` in a file that the loader
+ * put at `base`. */
+static void expect_variable(struct table *t, const void *addr, const char *path_part, uint64_t base)
+{
+    uint64_t vaddr = 0;
+    uint32_t id = ap_process_variable(t->processes, (uint32_t)getpid(), (uintptr_t)addr, &vaddr);
+    const struct ap_module *module = ap_modules_get(t->modules, id);
+
+    assert_int_equal(module->kind, AP_MODULE_FILE);
+    if (!strstr(module->path, path_part))
+        fail_msg("%p is in %s", addr, module->path);
+    assert_int_equal(vaddr, (uintptr_t)addr - base);
+}
+
+static void expect_no_variable(struct table *t, uint32_t pid, const void *addr)
+{
+    uint64_t vaddr = 77;
+
+    assert_int_equal(ap_process_variable(t->processes, pid, (uintptr_t)addr, &vaddr), AP_MODULE_ID_NO_MAPPING);
+    assert_int_equal(vaddr, 77);
+}
+
+/* Where the loader put the file that holds `addr`. */
+static uint64_t base_of(const void *addr)
+{
+    struct link_map *map = NULL;
+    Dl_info info;
+
+    assert_true(dladdr1(addr, &info, (void **)&map, RTLD_DL_LINKMAP));
+    return map->l_addr;
+}
+
+static void variables(void **state)
+{
+    const uint32_t self = (uint32_t)getpid();
+    const void *exported = dlsym(RTLD_NEXT, "optarg"); /* of libc, zero at first; not dlsym()'s copy in this program */
+    pthread_mutex_t on_stack = PTHREAD_MUTEX_INITIALIZER, *on_heap = malloc(sizeof(*on_heap));
+    void *pages = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct table t;
+
+    (void)state;
+    assert_true(pages != MAP_FAILED && on_heap && exported);
+    table_begin(&t);
+    expect_no_variable(&t, self, &mutex_in_bss); /* nobody asked for this process so far */
+    assert_non_null(ap_processes_sampled(t.processes, self, 0));
+    expect_variable(&t, &mutex_in_bss, "test_process", base_of(&mutex_in_bss));
+    expect_variable(&t, &in_data.mutex, "test_process", base_of(&in_data));
+    expect_variable(&t, (const char *)&in_data.mutex + 3, "test_process", base_of(&in_data));
+    expect_variable(&t, stdout, "libc", base_of(stdout)); /* initialised data */
+    expect_variable(&t, exported, "libc", base_of(exported));
+    expect_no_variable(&t, self, &on_stack);
+    expect_no_variable(&t, self, on_heap);
+    expect_no_variable(&t, self, pages);
+    expect_no_variable(&t, self, NULL);
+    expect_no_variable(&t, self, (const void *)UINTPTR_MAX); // NOLINT(performance-no-int-to-ptr)
+    expect_no_variable(&t, PID(1), &mutex_in_bss);
+    table_end(&t);
+    free(on_heap);
+    assert_int_equal(munmap(pages, 1 << 20), 0);
+}
+
+/* A child has its parent's variables where the parent has them. */
+static void variables_of_a_child(void **state)
+{
+    struct table t;
+    uint64_t vaddr;
+
+    (void)state;
+    table_begin(&t);
+    assert_non_null(ap_processes_sampled(t.processes, (uint32_t)getpid(), 0));
+    take_fork(&t, PID(2), (uint32_t)getpid());
+    assert_int_not_equal(ap_process_variable(t.processes, PID(2), (uintptr_t)&mutex_in_bss, &vaddr),
+                         AP_MODULE_ID_NO_MAPPING);
+    take_exec(&t, PID(2)); /* a new program does not */
+    expect_no_variable(&t, PID(2), &mutex_in_bss);
+    /* what is no file, and files that cannot be opened, have none */
+    take_mmap(&t, PID(2), 0x5000, 0x7000, 0x1000, 1);
+    take_mmap(&t, PID(2), 0x9000, 0xa000, 0x77, 0);
+    expect_no_variable(&t, PID(2), (const void *)0x7500); // NOLINT(performance-no-int-to-ptr)
+    expect_no_variable(&t, PID(2), (const void *)0xa500); // NOLINT(performance-no-int-to-ptr)
+    table_end(&t);
+}
+
+/* Unwind information: of files only. */
+static void unwinding(void **state)
+{
+    struct ap_process *process;
+    struct table t;
+    uint64_t off;
+
+    (void)state;
+    table_begin(&t);
+    process = ap_processes_sampled(t.processes, (uint32_t)getpid(), 0);
+#ifdef __x86_64__
+    const struct ap_mapped_file own = maps_find((const void *)(uintptr_t)unwinding);
+    const struct ap_unwind_table *table = ap_process_unwind(t.processes, process, (uintptr_t)unwinding, &off);
+
+    assert_non_null(table);
+    assert_int_equal(off, (uintptr_t)unwinding - own.start + own.file_off);
+    assert_ptr_equal(ap_process_unwind(t.processes, process, (uintptr_t)variables, &off), table);
+    assert_int_equal(off, (uintptr_t)variables - own.start + own.file_off);
+#endif
+    assert_null(ap_process_unwind(t.processes, process, 0x10, &off));
+    assert_null(ap_process_unwind(t.processes, process, (uintptr_t)&mutex_in_bss, &off));
+    table_end(&t);
+}
+
 static void most_mappings(void **state)
 {
     const uint64_t step = 2 * PAGE_SZ;
@@ -601,6 +718,9 @@ int main(void)
         cmocka_unit_test(names_are_no_mappings),
         cmocka_unit_test(number_of_a_container),
         cmocka_unit_test(perf_map_below_another_root),
+        cmocka_unit_test(variables),
+        cmocka_unit_test(variables_of_a_child),
+        cmocka_unit_test(unwinding),
         cmocka_unit_test(most_mappings),
         cmocka_unit_test(most_processes),
     };

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/procfs.h"
 
+#include "abi/record.h"
 #include "files.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define ID   "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -202,12 +204,30 @@ static void no_container_ids(void **state)
     expect_id(ID, ""); /* no path at all */
 }
 
+static void process_names(void **state)
+{
+    char name[AP_COMM_SZ], before[AP_COMM_SZ];
+
+    (void)state;
+    assert_int_equal(prctl(PR_GET_NAME, before), 0);
+    assert_int_equal(prctl(PR_SET_NAME, "a name: %s \"x\""), 0);
+    ap_procfs_comm((uint32_t)getpid(), "fallback", name);
+    assert_int_equal(prctl(PR_SET_NAME, before), 0);
+    assert_string_equal(name, "a name: %s \"x\"");
+    ap_procfs_comm(0, "fallback", name); /* not visible here */
+    assert_string_equal(name, "fallback");
+    ap_procfs_comm(0x10000001, "", name); /* gone */
+    assert_string_equal(name, "");
+    ap_procfs_comm(0, "0123456789abcdef and more than any buffer on the way to it has room for", name);
+    assert_string_equal(name, "0123456789abcde");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_files),   cmocka_unit_test(numbers),          cmocka_unit_test(status_fields),
         cmocka_unit_test(peak_memory),   cmocka_unit_test(own_number),       cmocka_unit_test(number_in_a_namespace),
-        cmocka_unit_test(container_ids), cmocka_unit_test(no_container_ids),
+        cmocka_unit_test(container_ids), cmocka_unit_test(no_container_ids), cmocka_unit_test(process_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* A source is what records one kind of event: its BPF programs, its tables, its account. The session runs any number of
+ * them over one scope, one set of ring buffers, one process table and one symbolizer. */
+#ifndef APERTURE_AGENT_SOURCE_H
+#define APERTURE_AGENT_SOURCE_H
+
+#include "agent/collect.h"
+#include "agent/config.h"
+#include "agent/programs.h"
+#include "agent/scope.h"
+#include "core/error.h"
+#include "core/out.h"
+#include "model/capture.h"
+#include "symbol/symbolizer.h"
+
+/* What sources are given; borrowed, outlives them. */
+struct ap_source_env {
+    const struct ap_agent_config *config;
+    const struct ap_kernel *kernel;
+    struct ap_scope *scope;
+    struct ap_processes *processes;
+    struct ap_modules *modules;
+    struct ap_symbolizer *symbolizer;
+    const char *variant; /* of a self-test: what is said behind each name */
+};
+
+struct ap_source;
+
+struct ap_source_ops {
+    uint8_t kind;          /* enum ap_event_kind */
+    uint32_t record_types; /* 1 << enum ap_record_type, of what comes through the ring buffers */
+
+    /* Loads the programs; nothing is recorded yet. 0, or negative errno with words that say what to do. */
+    int (*open)(struct ap_source *source, struct ap_error *err);
+    /* Begins to record. Likewise. */
+    int (*start)(struct ap_source *source, struct ap_error *err);
+    /* Takes a checked record of its types. */
+    void (*record)(struct ap_source *source, const struct ap_record *record);
+    /* Called after each drain; may be NULL. */
+    void (*tick)(struct ap_source *source, uint64_t now_ns);
+    /* Ends the recording; what is on its way to the ring buffers or in tables still counts. */
+    void (*stop)(struct ap_source *source);
+    /* After the last drain: completes the profile (of source->collect) and the account. 0 or -ENOMEM. */
+    int (*finish)(struct ap_source *source, struct ap_capture *capture, struct ap_account *account);
+    /* Fills in what it knows of the agent's cost: adds to the BPF figures. */
+    void (*describe)(const struct ap_source *source, struct ap_agent_info *agent);
+    /* Events lost so far, for the progress line. */
+    uint64_t (*lost)(const struct ap_source *source);
+    /* Frees source->state; accepts half-opened ones. */
+    void (*close)(struct ap_source *source);
+    /* Loads every program in each variant and writes a line for each: "ok NAME", "unavailable NAME: needs ... (Linux
+     * X.Y)" when this kernel is too old for it, or "failed NAME: reason". Number of failed ones. */
+    int (*self_test)(struct ap_source_env *env, struct ap_out *out);
+};
+
+struct ap_source {
+    const struct ap_source_ops *ops;
+    const struct ap_source_env *env;
+    struct ap_collect *collect; /* owned by the session */
+    void *state;                /* private to the source */
+};
+
+/* The line of a self-test: "ok NAME" or "failed NAME: reason". 1 when it failed, else 0. */
+int ap_source_tell(const struct ap_source_env *env, struct ap_out *out, const char *name, bool failed, int rc);
+
+/* Leaves the frames of a tracepoint's own functions (it has `arg_cnt` arguments) out of kernel stacks that its program
+ * took. Without the kernel's symbols they stay. */
+void ap_source_skip_tracepoint(struct ap_source *source, const char *name, unsigned arg_cnt);
+
+extern const struct ap_source_ops ap_source_cpu, ap_source_offcpu, ap_source_lock, ap_source_syscall;
+
+#endif

@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Waits for locks: empties the table that bpf/lock.bpf.c fills, and joins its rows with the stacks that it sent. */
+#include "abi/tables.h"
+#include "agent/procfs.h"
+#include "agent/resolve.h"
+#include "agent/source.h"
+#include "agent/tables.h"
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/map.h"
+#include "model/locks.h"
+#include "symbol/kallsyms.h"
+#include "symbol/variables.h"
+
+#include "bpf/lock.skel.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The table is emptied when half full, and at least this often: a lock is looked up while its process lives. */
+#define DRAIN_EVERY_NS 1000000000ULL
+/* Combinations of lock, waiter's and waker's stack; what does not fit counts as lost (table_full). */
+#define SUMS_MAX 262144
+/* Stacks, and processes, remembered. */
+#define STACKS_MAX    262144
+#define PROCESSES_MAX 65536
+/* Variables looked up at once. */
+#define VARIABLES_BATCH 256
+
+struct stack {
+    uint64_t key;
+    struct ap_trace *trace;
+};
+
+struct process {
+    uint32_t host_pid, pid;
+    char comm[AP_COMM_SZ];
+};
+
+/* A row of the kernel's table, added up over all emptyings. */
+struct sum {
+    struct ap_lock_key key;
+    uint64_t count[AP_LOCK_OUTCOMES], total_ns[AP_LOCK_OUTCOMES], max_ns;
+    uint64_t in_flight, in_flight_ns;
+    struct ap_histogram histogram;
+    uint32_t module; /* file that the lock's variable lies in, AP_MODULE_ID_NO_MAPPING = none */
+    uint64_t vaddr;  /* its address there */
+};
+
+struct locks {
+    struct lock_bpf *skel;
+    struct bpf_link *links[6];
+    unsigned link_cnt;
+    struct ap_table_reader *rows;
+    struct ap_map stacks, processes, sums;
+    struct ap_trace *no_stack;
+    struct ap_buf in_flight;
+    uint64_t drained_ns, without_stack, folded;
+    uint64_t taken, in_flight_cnt; /* waits */
+    uint64_t refused, dropped;     /* waits past a bound: of the sums, and of the profile */
+    bool deep;
+};
+
+/* Programs
+ * -------------------------------------------------------------------------------------------------------- */
+
+static struct lock_bpf *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
+{
+    struct lock_bpf *skel = lock_bpf__open();
+    bool contention = deep && env->kernel->contention;
+
+    if (!skel) {
+        *ret_rc = -errno;
+        return NULL;
+    }
+    bpf_program__set_autoload(skel->progs.lock_enter, deep);
+    bpf_program__set_autoload(skel->progs.lock_exit, deep);
+    bpf_program__set_autoload(skel->progs.lock_waking, deep);
+    bpf_program__set_autoload(skel->progs.lock_contention, contention);
+    bpf_program__set_autoload(skel->progs.lock_contention_end, contention);
+    bpf_program__set_autoload(skel->progs.lock_in_flight, deep && env->kernel->iter);
+    bpf_program__set_autoload(skel->progs.lock_enter_plain, !deep);
+    bpf_program__set_autoload(skel->progs.lock_exit_plain, !deep);
+    bpf_program__set_autoload(skel->progs.lock_waking_plain, !deep);
+    bpf_program__set_autoload(skel->progs.lock_forget, !deep);
+    bpf_program__set_autoload(skel->progs.lock_in_flight_plain, !deep && env->kernel->iter);
+    bpf_map__set_autocreate(skel->maps.threads, deep);
+    *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
+    if (!*ret_rc && !deep)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.threads_by_tid, AP_LOCK_THREADS_MAX);
+    if (!*ret_rc)
+        *ret_rc = lock_bpf__load(skel);
+    if (*ret_rc) {
+        lock_bpf__destroy(skel);
+        return NULL;
+    }
+    return skel;
+}
+
+static int open_source(struct ap_source *source, struct ap_error *err)
+{
+    const struct ap_source_env *env = source->env;
+    struct locks *locks = calloc(1, sizeof(*locks));
+    int rc = 0;
+
+    source->state = locks;
+    if (!locks)
+        return ap_error_set(err, -ENOMEM, "out of memory");
+    ap_map_init(&locks->stacks, STACKS_MAX);
+    ap_map_init(&locks->processes, PROCESSES_MAX);
+    ap_map_init(&locks->sums, SUMS_MAX);
+    ap_buf_init(&locks->in_flight, AP_ITERATOR_SZ_MAX);
+    locks->deep = env->kernel->deep;
+    locks->skel = load_skeleton(env, locks->deep, &rc);
+    if (!locks->skel && locks->deep) {
+        locks->deep = false;
+        locks->skel = load_skeleton(env, false, &rc);
+    }
+    if (!locks->skel)
+        return ap_programs_load_error(rc, "the lock programs", err);
+    ap_source_skip_tracepoint(source, "contention_end", 2);
+    if (!locks->deep || !env->kernel->contention)
+        ap_log_info("this kernel does not tell of its own locks (Linux 5.19): only those of user space are recorded");
+    locks->rows = ap_table_reader_new(locks->skel->maps.table_0, locks->skel->maps.table_1);
+    source->collect->profile->locks = ap_locks_new();
+    source->collect->stacks_only = true;
+    if (!locks->rows || !source->collect->profile->locks)
+        return ap_error_set(err, -ENOMEM, "out of memory");
+    return 0;
+}
+
+static void free_all(struct ap_map *map)
+{
+    size_t pos = 0;
+    void *entry;
+
+    while ((entry = ap_map_next(map, &pos)))
+        free(entry);
+    ap_map_done(map);
+}
+
+static void detach(struct locks *locks)
+{
+    while (locks->link_cnt)
+        bpf_link__destroy(locks->links[--locks->link_cnt]);
+}
+
+static void close_source(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    struct sum *sum;
+    size_t pos = 0;
+
+    if (!locks)
+        return;
+    detach(locks);
+    ap_table_reader_free(locks->rows);
+    lock_bpf__destroy(locks->skel);
+    while ((sum = ap_map_next(&locks->sums, &pos)))
+        ap_histogram_done(&sum->histogram);
+    free_all(&locks->sums);
+    free_all(&locks->stacks);
+    free_all(&locks->processes);
+    ap_buf_done(&locks->in_flight);
+    free(locks);
+}
+
+/* Ends of waits before their beginnings, so that none comes in that was never begun. */
+static int start(struct ap_source *source, struct ap_error *err)
+{
+    struct locks *locks = source->state;
+    struct lock_bpf *skel = locks->skel;
+    bool deep = locks->deep, contention = deep && source->env->kernel->contention;
+    struct bpf_program *const programs[] = {
+        deep ? NULL : skel->progs.lock_forget,
+        deep ? skel->progs.lock_waking : skel->progs.lock_waking_plain,
+        deep ? skel->progs.lock_exit : skel->progs.lock_exit_plain,
+        deep ? skel->progs.lock_enter : skel->progs.lock_enter_plain,
+        contention ? skel->progs.lock_contention_end : NULL,
+        contention ? skel->progs.lock_contention : NULL,
+    };
+    struct bpf_link *link;
+    size_t i;
+
+    locks->drained_ns = ap_clock_monotonic_ns();
+    for (i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
+        if (!programs[i])
+            continue;
+        link = bpf_program__attach(programs[i]);
+        if (!link)
+            return ap_error_errno(err, -errno, "cannot attach the program %s", bpf_program__name(programs[i]));
+        locks->links[locks->link_cnt++] = link;
+    }
+    return 0;
+}
+
+/* While it records
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* A stack that rows will refer to. */
+static void take_record(struct ap_source *source, const struct ap_record *record)
+{
+    struct locks *locks = source->state;
+    struct process *process;
+    struct stack *stack;
+
+    if (!ap_map_get(&locks->stacks, &record->key, sizeof(record->key))) {
+        stack = calloc(1, sizeof(*stack));
+        if (!stack)
+            return;
+        stack->key = record->key;
+        stack->trace = ap_collect_sample(source->collect, record, 0, 0);
+        if (!stack->trace || ap_map_put(&locks->stacks, &stack->key, sizeof(stack->key), stack))
+            free(stack);
+    }
+    if (ap_map_get(&locks->processes, &record->host_pid, sizeof(record->host_pid)))
+        return;
+    process = calloc(1, sizeof(*process));
+    if (!process)
+        return;
+    process->host_pid = record->host_pid;
+    process->pid = record->pid;
+    ap_procfs_comm(record->pid, record->comm, process->comm);
+    if (ap_map_put(&locks->processes, &process->host_pid, sizeof(process->host_pid), process))
+        free(process);
+}
+
+/* The sum of a key, made on first use; NULL past the bound. */
+static struct sum *sum_of(struct ap_source *source, const struct ap_lock_key *key)
+{
+    struct locks *locks = source->state;
+    struct sum *sum = ap_map_get(&locks->sums, key, sizeof(*key));
+    const struct process *process;
+
+    if (sum)
+        return sum;
+    sum = calloc(1, sizeof(*sum));
+    if (!sum)
+        return NULL;
+    sum->key = *key;
+    sum->module = AP_MODULE_ID_NO_MAPPING;
+    process = key->host_pid ? ap_map_get(&locks->processes, &key->host_pid, sizeof(key->host_pid)) : NULL;
+    if (process && process->pid)
+        sum->module = ap_process_variable(source->env->processes, process->pid, key->address, &sum->vaddr);
+    if (ap_map_put(&locks->sums, &sum->key, sizeof(sum->key), sum)) {
+        free(sum);
+        return NULL;
+    }
+    return sum;
+}
+
+static void take_row(void *ctx, const void *key, const void *value)
+{
+    struct ap_source *source = ctx;
+    struct locks *locks = source->state;
+    const struct ap_lock_stats *stats = value;
+    struct sum *sum = sum_of(source, key);
+    uint64_t cnt = 0;
+    uint32_t i;
+
+    for (i = 0; i < AP_LOCK_OUTCOMES; i++)
+        cnt += stats->count[i];
+    if (!sum) {
+        locks->refused += cnt;
+        return;
+    }
+    locks->taken += cnt;
+    source->collect->samples += cnt;
+    for (i = 0; i < AP_LOCK_OUTCOMES; i++) {
+        sum->count[i] += stats->count[i];
+        sum->total_ns[i] += stats->total_ns[i];
+    }
+    if (stats->max_ns > sum->max_ns)
+        sum->max_ns = stats->max_ns;
+    for (i = 0; i < AP_HISTOGRAM_BUCKETS; i++)
+        if (stats->buckets[i])
+            ap_histogram_add(&sum->histogram, i, stats->buckets[i]);
+}
+
+static void empty_table(struct ap_source *source, uint64_t now_ns)
+{
+    struct locks *locks = source->state;
+    struct lock_bpf *skel = locks->skel;
+    uint32_t old = skel->bss->generation;
+    int rc;
+
+    skel->bss->rows_made[!old] = 0;
+    __atomic_store_n(&skel->bss->generation, !old, __ATOMIC_SEQ_CST);
+    ap_programs_wait();
+    rc = ap_table_reader_drain(locks->rows, old, take_row, source);
+    if (rc)
+        ap_log_warn("cannot read the table of locks: %s", strerror(-rc));
+    locks->drained_ns = now_ns;
+}
+
+static void tick(struct ap_source *source, uint64_t now_ns)
+{
+    struct locks *locks = source->state;
+    uint64_t made = locks->skel->bss->rows_made[locks->skel->bss->generation];
+
+    if (made >= AP_LOCK_TABLE_ROWS / 2 || (made && now_ns - locks->drained_ns >= DRAIN_EVERY_NS))
+        empty_table(source, now_ns);
+}
+
+static void keep_in_flight(void *ctx, const struct ap_record *record)
+{
+    struct locks *locks = ctx;
+
+    if (!ap_buf_append(&locks->in_flight, record, ap_record_size(record)))
+        locks->in_flight_cnt++;
+}
+
+static void stop(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    int rc;
+
+    detach(locks);
+    ap_programs_wait();
+    if (!source->env->kernel->iter)
+        return;
+    rc = ap_programs_iterate(locks->deep ? locks->skel->progs.lock_in_flight : locks->skel->progs.lock_in_flight_plain,
+                             keep_in_flight, locks);
+    if (rc)
+        ap_log_warn("cannot list the waits that go on: %s", strerror(-rc));
+}
+
+/* At the end
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void add_in_flight(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    const struct ap_record *record;
+    struct sum *sum;
+    size_t at;
+
+    for (at = 0; at < locks->in_flight.len; at += ap_record_size(record)) {
+        record = (const struct ap_record *)(locks->in_flight.data + at);
+        sum = sum_of(source, &(struct ap_lock_key){.waiter = record->key,
+                                                   .address = record->object,
+                                                   .host_pid = record->host_pid,
+                                                   .operation = record->number});
+        if (!sum) {
+            locks->refused++;
+            continue;
+        }
+        locks->taken++;
+        sum->in_flight++;
+        sum->in_flight_ns += record->duration_ns;
+    }
+}
+
+/* Trace of a stack's key; that of "[no stack]" when its record was lost. */
+static struct ap_trace *trace_of(struct ap_source *source, uint64_t key)
+{
+    const struct ap_record nobody = {.version = AP_RECORD_VERSION, .type = AP_RECORD_LOCK, .comm = "[unknown]"};
+    struct locks *locks = source->state;
+    const struct stack *stack = ap_map_get(&locks->stacks, &key, sizeof(key));
+
+    if (stack)
+        return stack->trace;
+    if (!locks->no_stack)
+        locks->no_stack = ap_collect_sample(source->collect, &nobody, 0, 0);
+    return locks->no_stack;
+}
+
+static uint64_t waited_ns(const struct sum *sum)
+{
+    return sum->total_ns[AP_LOCK_ACQUIRED] + sum->total_ns[AP_LOCK_TIMED_OUT] + sum->total_ns[AP_LOCK_INTERRUPTED] +
+           sum->in_flight_ns;
+}
+
+static uint64_t waited_cnt(const struct sum *sum)
+{
+    return sum->count[AP_LOCK_ACQUIRED] + sum->count[AP_LOCK_TIMED_OUT] + sum->count[AP_LOCK_INTERRUPTED] +
+           sum->in_flight;
+}
+
+/* Counts on the waiters' stacks what they waited, before names are looked for. */
+static void credit_traces(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    struct ap_trace *trace;
+    struct sum *sum;
+    size_t pos = 0;
+
+    while ((sum = ap_map_next(&locks->sums, &pos))) {
+        trace = trace_of(source, sum->key.waiter);
+        if (!trace || trace->locations[0] == AP_LOCATION_NO_STACK)
+            locks->without_stack += waited_cnt(sum);
+        if (trace)
+            ap_collect_credit(source->collect, trace, waited_cnt(sum), waited_ns(sum));
+        if (sum->key.waker)
+            trace_of(source, sum->key.waker);
+    }
+}
+
+static uint8_t type_of(const struct ap_profile *profile, const struct sum *sum, uint32_t stack)
+{
+    uint32_t operation = sum->key.operation;
+
+    if (sum->key.host_pid) {
+        if (operation == AP_FUTEX_LOCK_PI || operation == AP_FUTEX_LOCK_PI2 || operation == AP_FUTEX_WAIT_REQUEUE_PI)
+            return AP_LOCK_PI_MUTEX;
+        return stack == UINT32_MAX ? AP_LOCK_FUTEX : ap_lock_type_of_stack(profile, stack);
+    }
+    if (operation & AP_LCB_PERCPU)
+        return AP_LOCK_PERCPU_RW;
+    if (operation & AP_LCB_RT)
+        return AP_LOCK_RT_MUTEX;
+    if (operation & (AP_LCB_READ | AP_LCB_WRITE))
+        return AP_LOCK_RWLOCK;
+    return operation & AP_LCB_MUTEX ? AP_LOCK_MUTEX : AP_LOCK_SPIN;
+}
+
+/* The stack once more with a mark outermost that sets waits for an event apart from contention. */
+static int mark_event_wait(struct ap_profile *profile, uint32_t *stack)
+{
+    struct ap_frame frame = {.kind = AP_FRAME_MARK};
+    const struct ap_stack *from = &profile->stacks[*stack];
+    uint32_t frames[AP_STACK_FRAMES_MAX], cnt = from->frame_cnt;
+    bool truncated = from->truncated;
+    int rc;
+
+    if (cnt == AP_STACK_FRAMES_MAX) {
+        cnt--;
+        truncated = true;
+    }
+    memcpy(frames, profile->stack_frames + from->first, cnt * sizeof(frames[0]));
+    frame.function = ap_strings_id(profile->strings, "[waiting for an event]");
+    rc = ap_profile_add_frame(profile, &frame, &frames[cnt]);
+    return rc ? rc : ap_profile_add_stack(profile, frames, cnt + 1, truncated, stack);
+}
+
+static void describe_row(const struct ap_source *source, const struct sum *sum, struct ap_lock_row *row)
+{
+    struct locks *locks = source->state;
+    struct ap_strings *strings = source->collect->profile->strings;
+    const struct process *process = ap_map_get(&locks->processes, &sum->key.host_pid, sizeof(sum->key.host_pid));
+
+    row->comm = ap_strings_id(strings, sum->key.host_pid ? process ? process->comm : "[unknown]" : "[kernel]");
+    row->pid = process ? process->pid : 0;
+}
+
+static int add_sum(struct ap_source *source, const struct sum *sum)
+{
+    struct locks *locks = source->state;
+    struct ap_profile *profile = source->collect->profile;
+    const struct ap_trace *waiter = trace_of(source, sum->key.waiter);
+    const struct ap_trace *waker = sum->key.waker ? trace_of(source, sum->key.waker) : NULL;
+    struct ap_lock_row *row = ap_locks_row(profile->locks, sum->key.host_pid, sum->key.address, !sum->key.host_pid);
+    uint32_t stack = waiter ? waiter->stack : UINT32_MAX;
+    uint8_t type = type_of(profile, sum, stack);
+    int rc;
+
+    if (!row)
+        return -ENOMEM;
+    if (!row->comm)
+        describe_row(source, sum, row);
+    if (row->address != sum->key.address)
+        locks->folded += waited_cnt(sum);
+    if (!row->type)
+        row->type = type;
+    row->waits += sum->count[AP_LOCK_ACQUIRED];
+    row->total_ns += sum->total_ns[AP_LOCK_ACQUIRED];
+    row->timeouts += sum->count[AP_LOCK_TIMED_OUT];
+    row->timeout_ns += sum->total_ns[AP_LOCK_TIMED_OUT];
+    row->interrupted += sum->count[AP_LOCK_INTERRUPTED];
+    row->interrupted_ns += sum->total_ns[AP_LOCK_INTERRUPTED];
+    row->retried += sum->count[AP_LOCK_RETRY];
+    row->in_flight += sum->in_flight;
+    row->in_flight_ns += sum->in_flight_ns;
+    if (sum->max_ns > row->max_ns)
+        row->max_ns = sum->max_ns;
+    rc = ap_histogram_merge(&row->histogram, &sum->histogram);
+    if (!rc && waited_cnt(sum))
+        rc = ap_lock_row_add(row, waiter ? waiter->series : AP_LOCK_UNKNOWN, stack,
+                             waker ? waker->series : AP_LOCK_UNKNOWN, waker ? waker->stack : AP_LOCK_NO_STACK,
+                             waited_cnt(sum), waited_ns(sum), sum->max_ns);
+    if (rc || stack == UINT32_MAX || !waited_cnt(sum))
+        return rc;
+    if (!ap_lock_type_is_contention(type))
+        rc = mark_event_wait(profile, &stack);
+    return rc ? rc : ap_profile_add_sample(profile, waiter->series, stack, waited_cnt(sum), waited_ns(sum));
+}
+
+/* Names the variables of one file: those of sums[first .. last). */
+static void name_variables(struct ap_source *source, struct sum **sums, size_t first, size_t last)
+{
+    const struct ap_module *module = ap_modules_get(source->env->modules, sums[first]->module);
+    struct ap_variable variables[VARIABLES_BATCH];
+    uint64_t vaddrs[VARIABLES_BATCH];
+    struct ap_lock_row *row;
+    char text[AP_VARIABLE_NAME_SZ + 24];
+    uint32_t cnt, i;
+
+    for (; first < last; first += cnt) {
+        for (cnt = 0; cnt < VARIABLES_BATCH && first + cnt < last; cnt++)
+            vaddrs[cnt] = sums[first + cnt]->vaddr;
+        if (ap_variables_find(module->fd, vaddrs, cnt, variables) <= 0)
+            continue;
+        for (i = 0; i < cnt; i++) {
+            row = ap_locks_row(source->collect->profile->locks, sums[first + i]->key.host_pid,
+                               sums[first + i]->key.address, false);
+            if (!row || !row->address || row->symbol || !variables[i].name[0])
+                continue;
+            snprintf(text, sizeof(text), variables[i].off ? "%s+0x%llx" : "%s", variables[i].name,
+                     (unsigned long long)variables[i].off);
+            row->symbol = ap_strings_id(source->collect->profile->strings, text);
+        }
+    }
+}
+
+static int by_module(const void *a, const void *b)
+{
+    const struct sum *x = *(struct sum *const *)a, *y = *(struct sum *const *)b;
+
+    return x->module < y->module ? -1 : x->module > y->module;
+}
+
+/* Locks that are global variables of a program or a library. */
+static int name_user_locks(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    struct sum **sums = malloc((locks->sums.cnt + 1) * sizeof(*sums)), *sum;
+    size_t pos = 0, cnt = 0, first, last;
+
+    if (!sums)
+        return -ENOMEM;
+    while ((sum = ap_map_next(&locks->sums, &pos)))
+        if (sum->module != AP_MODULE_ID_NO_MAPPING)
+            sums[cnt++] = sum;
+    qsort(sums, cnt, sizeof(*sums), by_module);
+    for (first = 0; first < cnt; first = last) {
+        for (last = first; last < cnt && sums[last]->module == sums[first]->module; last++)
+            ;
+        name_variables(source, sums, first, last);
+    }
+    free(sums);
+    return 0;
+}
+
+static void name_kernel_locks(struct ap_source *source)
+{
+    struct ap_locks *table = source->collect->profile->locks;
+    struct ap_strings *strings = source->collect->profile->strings;
+    struct ap_kallsyms *kallsyms;
+    struct ap_lock_row *row;
+    const char *name;
+    char text[256];
+    uint64_t off;
+    size_t i;
+
+    if (ap_kallsyms_new(NULL, &kallsyms))
+        return;
+    for (i = 0; i < table->row_cnt; i++) {
+        row = table->rows[i];
+        name = row->kernel && row->address ? ap_kallsyms_variable(kallsyms, row->address, &off) : NULL;
+        if (!name)
+            continue;
+        snprintf(text, sizeof(text), off ? "%.200s+0x%llx" : "%.200s", name, (unsigned long long)off);
+        row->symbol = ap_strings_id(strings, text);
+    }
+    ap_kallsyms_free(kallsyms);
+}
+
+static int add_sums(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    struct sum *sum;
+    size_t pos = 0;
+    int rc;
+
+    while ((sum = ap_map_next(&locks->sums, &pos))) {
+        rc = add_sum(source, sum);
+        if (rc == -ENOMEM)
+            return rc;
+        if (rc)
+            locks->dropped += waited_cnt(sum);
+    }
+    name_kernel_locks(source);
+    rc = name_user_locks(source);
+    ap_locks_sort(source->collect->profile->locks);
+    return rc;
+}
+
+static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)
+{
+    const struct ap_source_env *env = source->env;
+    struct locks *locks = source->state;
+    uint64_t c[AP_COUNTER_CNT];
+    int rc;
+
+    empty_table(source, ap_clock_monotonic_ns());
+    add_in_flight(source);
+    credit_traces(source);
+    rc = ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+    if (!rc)
+        rc = add_sums(source);
+    if (rc)
+        return rc;
+    ap_programs_counters(locks->skel->maps.counters, c, NULL);
+    memset(source->collect->losses, 0, sizeof(source->collect->losses));
+    account->expected = c[AP_COUNTER_FIRED] + locks->in_flight_cnt;
+    account->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
+    account->losses[AP_LOSS_TABLE_FULL] = locks->refused + locks->dropped;
+    account->losses[AP_LOSS_NO_STACK] = locks->without_stack;
+    account->delivered = locks->taken - locks->dropped;
+    account->folded = locks->folded;
+    return 0;
+}
+
+static void describe(const struct ap_source *source, struct ap_agent_info *agent)
+{
+    const struct locks *locks = source->state;
+
+    agent->bpf_memory_bytes += ap_programs_memory(locks->skel->obj);
+}
+
+static uint64_t lost(const struct ap_source *source)
+{
+    const struct locks *locks = source->state;
+    uint64_t counters[AP_COUNTER_CNT];
+
+    ap_programs_counters(locks->skel->maps.counters, counters, NULL);
+    return counters[AP_COUNTER_MAP_FULL] + locks->refused;
+}
+
+static int self_test(struct ap_source_env *env, struct ap_out *out)
+{
+    struct lock_bpf *skel;
+    int failed = 0, rc, deep;
+
+    for (deep = 0; deep <= 1; deep++) {
+        if (deep && !env->kernel->deep) {
+            ap_out_str(out, "unavailable lock, by task storage: needs the helper bpf_loop (Linux 5.17)\n");
+            break;
+        }
+        skel = load_skeleton(env, deep, &rc);
+        failed += ap_source_tell(env, out, deep ? "lock, by task storage" : "lock", !skel, rc);
+        lock_bpf__destroy(skel);
+    }
+    return failed;
+}
+
+const struct ap_source_ops ap_source_lock = {
+    .kind = AP_KIND_LOCK,
+    .record_types = 1u << AP_RECORD_LOCK | 1u << AP_RECORD_RELEASE,
+    .open = open_source,
+    .start = start,
+    .record = take_record,
+    .tick = tick,
+    .stop = stop,
+    .finish = finish,
+    .describe = describe,
+    .lost = lost,
+    .close = close_source,
+    .self_test = self_test,
+};

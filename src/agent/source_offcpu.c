@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Off-CPU time: waits as bpf/offcpu.bpf.c reports them, joined with who ended them. */
+#include "agent/resolve.h"
+#include "agent/source.h"
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/map.h"
+
+#include "bpf/offcpu.skel.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Tasks that the kernel's table has room for: twice those that the machine has at the start, within these. */
+#define TASKS_MIN 4096
+#define TASKS_MAX 65536
+/* Wakers whose wait has not come yet. */
+#define WAKERS_MAX 65536
+
+/* Not yet joined: the key is the thread that was woken. */
+struct waker {
+    uint32_t host_tid;
+    struct ap_record record; /* with all that follows it */
+};
+
+struct offcpu {
+    struct offcpu_bpf *skel;
+    struct bpf_link *switch_link, *waking_link;
+    struct ap_map wakers;
+    struct ap_buf in_flight; /* records of waits that had not ended */
+    uint64_t in_flight_cnt;
+    bool deep;
+};
+
+static uint32_t table_size(void)
+{
+    uint32_t wanted = 2 * ap_programs_threads(), size = TASKS_MIN;
+
+    while (size < wanted && size < TASKS_MAX)
+        size *= 2;
+    return size;
+}
+
+static struct offcpu_bpf *load_skeleton(const struct ap_source_env *env, bool deep, bool waker, int *ret_rc)
+{
+    struct offcpu_bpf *skel = offcpu_bpf__open();
+    const struct ap_agent_config *config = env->config;
+    struct ap_offcpu_config opts = {
+        .min_ns = config->min_block_ns,
+        .sample_every = (uint32_t)config->sample_every,
+        .has_state = env->kernel->switch_state,
+        .report_unseen = config->pids.cnt > 0 || config->comms.cnt > 0,
+    };
+
+    if (!skel) {
+        *ret_rc = -errno;
+        return NULL;
+    }
+    memcpy((void *)&skel->rodata->offcpu, &opts, sizeof(opts));
+    bpf_program__set_autoload(skel->progs.offcpu_switch, !deep);
+    bpf_program__set_autoload(skel->progs.offcpu_switch_deep, deep);
+    bpf_program__set_autoload(skel->progs.offcpu_waking, waker && !deep);
+    bpf_program__set_autoload(skel->progs.offcpu_waking_deep, waker && deep);
+    bpf_program__set_autoload(skel->progs.offcpu_in_flight, env->kernel->iter);
+    *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
+    if (!*ret_rc)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.tasks, table_size());
+    if (!*ret_rc)
+        *ret_rc = offcpu_bpf__load(skel);
+    if (*ret_rc) {
+        offcpu_bpf__destroy(skel);
+        return NULL;
+    }
+    return skel;
+}
+
+static int open_source(struct ap_source *source, struct ap_error *err)
+{
+    const struct ap_source_env *env = source->env;
+    struct offcpu *offcpu = calloc(1, sizeof(*offcpu));
+    int rc;
+
+    source->state = offcpu;
+    if (!offcpu)
+        return ap_error_set(err, -ENOMEM, "out of memory");
+    ap_map_init(&offcpu->wakers, WAKERS_MAX);
+    ap_buf_init(&offcpu->in_flight, AP_ITERATOR_SZ_MAX);
+    offcpu->deep = env->kernel->deep;
+    offcpu->skel = load_skeleton(env, offcpu->deep, env->config->waker, &rc);
+    if (!offcpu->skel && offcpu->deep) {
+        offcpu->deep = false;
+        offcpu->skel = load_skeleton(env, false, env->config->waker, &rc);
+    }
+    if (!offcpu->skel)
+        return ap_programs_load_error(rc, "the off-CPU programs", err);
+    if (env->config->waker)
+        ap_source_skip_tracepoint(source, "sched_waking", 1);
+    if (!env->kernel->iter)
+        ap_log_warn("this kernel has no task iterators (Linux 5.8): waits that go on at the end are not reported");
+    return 0;
+}
+
+static void close_source(struct ap_source *source)
+{
+    struct offcpu *offcpu = source->state;
+    size_t pos = 0;
+    struct waker *waker;
+
+    if (!offcpu)
+        return;
+    bpf_link__destroy(offcpu->switch_link);
+    bpf_link__destroy(offcpu->waking_link);
+    offcpu_bpf__destroy(offcpu->skel);
+    while ((waker = ap_map_next(&offcpu->wakers, &pos)))
+        free(waker);
+    ap_map_done(&offcpu->wakers);
+    ap_buf_done(&offcpu->in_flight);
+    free(offcpu);
+}
+
+static int start(struct ap_source *source, struct ap_error *err)
+{
+    struct offcpu *offcpu = source->state;
+    struct offcpu_bpf *skel = offcpu->skel;
+
+    skel->bss->begin_ns = ap_clock_monotonic_ns();
+    if (source->env->config->waker) {
+        offcpu->waking_link =
+            bpf_program__attach(offcpu->deep ? skel->progs.offcpu_waking_deep : skel->progs.offcpu_waking);
+        if (!offcpu->waking_link)
+            return ap_error_errno(err, -errno, "cannot attach to the tracepoint sched_waking");
+    }
+    offcpu->switch_link =
+        bpf_program__attach(offcpu->deep ? skel->progs.offcpu_switch_deep : skel->progs.offcpu_switch);
+    return offcpu->switch_link ? 0 : ap_error_errno(err, -errno, "cannot attach to the tracepoint sched_switch");
+}
+
+static void keep_in_flight(void *ctx, const struct ap_record *record)
+{
+    struct offcpu *offcpu = ctx;
+
+    if (!ap_buf_append(&offcpu->in_flight, record, ap_record_size(record)))
+        offcpu->in_flight_cnt++;
+}
+
+static void stop(struct ap_source *source)
+{
+    struct offcpu *offcpu = source->state;
+    int rc;
+
+    bpf_link__destroy(offcpu->switch_link);
+    bpf_link__destroy(offcpu->waking_link);
+    offcpu->switch_link = offcpu->waking_link = NULL;
+    ap_programs_wait();
+    if (!source->env->kernel->iter)
+        return;
+    rc = ap_programs_iterate(offcpu->skel->progs.offcpu_in_flight, keep_in_flight, offcpu);
+    if (rc)
+        ap_log_warn("cannot list the waits that go on: %s", strerror(-rc));
+}
+
+static void keep_waker(struct offcpu *offcpu, const struct ap_record *record)
+{
+    uint32_t tid = record->number;
+    struct waker *waker = ap_map_get(&offcpu->wakers, &tid, sizeof(tid));
+
+    if (waker)
+        free(ap_map_remove(&offcpu->wakers, &tid, sizeof(tid)));
+    waker = malloc(offsetof(struct waker, record) + ap_record_size(record));
+    if (!waker)
+        return;
+    waker->host_tid = tid;
+    memcpy(&waker->record, record, ap_record_size(record));
+    if (ap_map_put(&offcpu->wakers, &waker->host_tid, sizeof(waker->host_tid), waker))
+        free(waker);
+}
+
+static void take_wait(struct ap_source *source, const struct ap_record *record)
+{
+    struct offcpu *offcpu = source->state;
+    struct ap_collect *collect = source->collect;
+    uint32_t tid = record->host_tid;
+    struct waker *waker = ap_map_get(&offcpu->wakers, &tid, sizeof(tid));
+
+    ap_collect_begin(collect, record);
+    if (waker) {
+        if (waker->record.key == record->key)
+            ap_collect_waker(collect, &waker->record);
+        free(ap_map_remove(&offcpu->wakers, &tid, sizeof(tid)));
+    }
+    ap_collect_frames(collect);
+    if (record->flags & AP_RECORD_BEFORE)
+        ap_collect_pseudo(collect, AP_PSEUDO_MARK, AP_MARK_BEFORE);
+    ap_collect_pseudo(collect, AP_PSEUDO_MARK, record->number < AP_STATE_CNT ? record->number : 0);
+    ap_collect_end(collect, 1, record->duration_ns * source->env->config->sample_every);
+}
+
+static void take_record(struct ap_source *source, const struct ap_record *record)
+{
+    if (record->type == AP_RECORD_WAKER)
+        keep_waker(source->state, record);
+    else
+        take_wait(source, record);
+}
+
+static void fill_account(const struct ap_source *source, struct ap_account *account)
+{
+    const struct offcpu *offcpu = source->state;
+    uint64_t c[AP_COUNTER_CNT], every = source->env->config->sample_every;
+
+    ap_programs_counters(offcpu->skel->maps.counters, c, NULL);
+    account->expected = c[AP_COUNTER_FIRED] - c[AP_COUNTER_BELOW_MIN] + offcpu->in_flight_cnt;
+    account->below_min = c[AP_COUNTER_BELOW_MIN] * every;
+    account->below_min_ns = c[AP_COUNTER_BELOW_MIN_NS] * every;
+    account->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
+    account->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
+    account->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
+    if (c[AP_COUNTER_WAKER_LOST])
+        ap_log_warn("who ended a wait is missing for %llu waits: the agent fell behind, use a longer --min-block",
+                    (unsigned long long)c[AP_COUNTER_WAKER_LOST]);
+}
+
+static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)
+{
+    const struct ap_source_env *env = source->env;
+    struct offcpu *offcpu = source->state;
+    const struct ap_record *record;
+    size_t at;
+
+    for (at = 0; at < offcpu->in_flight.len; at += ap_record_size(record)) {
+        record = (const struct ap_record *)(offcpu->in_flight.data + at);
+        take_wait(source, record);
+    }
+    fill_account(source, account);
+    return ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+}
+
+static void describe(const struct ap_source *source, struct ap_agent_info *agent)
+{
+    const struct offcpu *offcpu = source->state;
+
+    agent->bpf_memory_bytes += ap_programs_memory(offcpu->skel->obj);
+}
+
+static uint64_t lost(const struct ap_source *source)
+{
+    const struct offcpu *offcpu = source->state;
+    uint64_t counters[AP_COUNTER_CNT];
+
+    ap_programs_counters(offcpu->skel->maps.counters, counters, NULL);
+    return counters[AP_COUNTER_RING_FULL] + counters[AP_COUNTER_MAP_FULL];
+}
+
+static int self_test(struct ap_source_env *env, struct ap_out *out)
+{
+    struct offcpu_bpf *skel;
+    int failed = 0, rc, deep;
+
+    for (deep = 0; deep <= 1; deep++) {
+        if (deep && !env->kernel->deep) {
+            ap_out_str(out, "unavailable offcpu, repaired user stacks: needs the helper bpf_loop (Linux 5.17)\n");
+            break;
+        }
+        skel = load_skeleton(env, deep, true, &rc);
+        failed += ap_source_tell(env, out, deep ? "offcpu, repaired user stacks" : "offcpu", !skel, rc);
+        offcpu_bpf__destroy(skel);
+    }
+    return failed;
+}
+
+const struct ap_source_ops ap_source_offcpu = {
+    .kind = AP_KIND_OFFCPU,
+    .record_types = 1u << AP_RECORD_OFFCPU | 1u << AP_RECORD_WAKER,
+    .open = open_source,
+    .start = start,
+    .record = take_record,
+    .stop = stop,
+    .finish = finish,
+    .describe = describe,
+    .lost = lost,
+    .close = close_source,
+    .self_test = self_test,
+};
