@@ -20,9 +20,12 @@ BUILD = pathlib.Path(os.environ.get("APERTURE_BUILD_DIR", "build")).resolve()
 AGENT = BUILD / "aperture-agent"
 CLI = BUILD / "aperture-cli"
 PR_SET_PDEATHSIG = 1
-SAMPLE_LOSSES = ("ring_full", "missed", "table_full", "bad_record", "no_scratch")
+SAMPLE_LOSSES = ("ring_full", "missed", "table_full", "bad_record", "no_scratch", "map_full")
+# What the document sums over its profiles, besides losses.
+ACCOUNT_SUMS = ("expected", "delivered", "idle", "out_of_scope")
 USAGE = 2
 FAILED = 1
+NODE_KINDS = ("mark", "process", "native", "kernel", "jit", "interpreted", "unknown")
 CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error:|Segmentation|Assertion")
 
 sys.setrecursionlimit(10000)  # a document nests as deep as its stacks
@@ -119,11 +122,11 @@ class Process:
 class Agent(Process):
     """The agent while it records; returns from the constructor when recording has begun."""
 
-    def __init__(self, *args, program=(AGENT,), **options):
+    def __init__(self, *args, program=(AGENT,), mode="cpu", **options):
         ready, told = os.pipe()
         with open(ready, "rb") as pipe:
             try:
-                super().__init__([*program, "--mode", "cpu", "--ready-fd", told, *args], pass_fds=(told,), **options)
+                super().__init__([*program, "--mode", mode, "--ready-fd", told, *args], pass_fds=(told,), **options)
             finally:
                 os.close(told)
             began = pipe.read(1)
@@ -138,9 +141,39 @@ def load(name, *args, wrap=(), cwd=None, **options):
     return Process([*wrap, program, *args], cwd=cwd, **options)
 
 
-def run_agent(*args, program=(AGENT,), timeout=90, **options):
+class Held(Process):
+    """A load of build/tests that waits at its gate until go()."""
+
+    def __init__(self, name, *args, **options):
+        super().__init__([BUILD / "tests" / name, *args], stdin=subprocess.PIPE, **options)
+
+    def go(self):
+        self.popen.stdin.write("\n")
+        self.popen.stdin.flush()
+
+    def line(self):
+        """The next line of its output, for loads that end with a signal."""
+        return json.loads(self.popen.stdout.readline())
+
+
+def record(mode, out, name, *words, args=(), outputs=(), timeout=120, **options):
+    """Records a load from its gate to its end, with --pid: (what the agent wrote, what the load says)."""
+    more = [word for path in outputs for word in ("--output", path)]
+    with Held(name, *words) as target:
+        with Agent("--pid", target.pid, "--quiet", "--output", out, *more, *args, mode=mode, **options) as agent:
+            target.go()
+            target.wait(timeout)
+            assert target.rc == 0, target.err
+            agent.wait(60)  # ends with its target
+    assert agent.rc == 0 and not CRASH.search(agent.err), agent.err
+    capture = Capture(out)
+    capture.agent_messages = agent.err
+    return capture, json.loads(target.out)
+
+
+def run_agent(*args, program=(AGENT,), mode="cpu", timeout=90, **options):
     """The agent from start to end."""
-    with Process([*program, "--mode", "cpu", *args], **options) as agent:
+    with Process([*program, "--mode", mode, *args], **options) as agent:
         agent.wait(timeout)
     assert not CRASH.search(agent.err), agent.err
     return agent
@@ -155,8 +188,83 @@ def profile(path, *args, expect=0, **options):
     return document
 
 
+class Capture:
+    """What the agent wrote as JSON, profile by profile, with everything that must hold in any checked."""
+
+    def __init__(self, path):
+        self.data = json.loads(pathlib.Path(path).read_text())
+        self.kinds = {one["kind"]: one for one in self.data["profiles"]}
+        assert self.data["schema"] == 1 and len(self.kinds) == len(self.data["profiles"])
+        for one in self.data["profiles"]:
+            self.check(one)
+        accounts = [one["account"] for one in self.data["profiles"]]
+        for key in ACCOUNT_SUMS:
+            assert self.data[key] == sum(account[key] for account in accounts), key
+        for reason, count in self.data["losses"].items():
+            assert count == sum(account["losses"].get(reason, 0) for account in accounts), reason
+
+    def check(self, one):
+        account, root = one["account"], one["root"]
+        lost = sum(account["losses"].get(reason, 0) for reason in SAMPLE_LOSSES)
+        assert account["expected"] == account["delivered"] + lost, account
+        assert one["unit"] == "nanoseconds" and one["duration_ns"] > 0
+        assert root["samples"] == one["samples"]
+        for node in walk(root):
+            assert node["value"] == node["self"] + sum(child["value"] for child in node["children"])
+            assert node["samples"] >= sum(child["samples"] for child in node["children"])
+            assert node["kind"] in NODE_KINDS
+        for row in one.get("syscalls", ()):
+            histogram_holds(row, row["count"])
+            assert row["failed"] == sum(row["errors"].values()) <= row["count"]
+        for row in one.get("locks", ()):
+            histogram_holds(row, row["waits"])
+            for pair in row["pairs"]:
+                assert pair["waiter"] < len(row["waiters"]) and pair["waker"] < len(row["wakers"])
+
+    def __getitem__(self, kind):
+        return self.kinds[kind]
+
+    def thread(self, kind, name):
+        """The tree below the threads of that name, over all their processes."""
+        found = [node for node in self.kinds[kind]["root"]["children"] if node["name"] == name]
+        return {
+            **{"name": name, "kind": "process", "self": 0},
+            **{key: sum(node[key] for node in found) for key in ("value", "samples")},
+            "children": [child for node in found for child in node["children"]],
+        }
+
+    def calls(self, key=None):
+        """Rows of system calls added up by name: {name: {"count", "failed", "errors", "total_ns", ...}}."""
+        sums = {}
+        for row in self.kinds["syscall"]["syscalls"]:
+            if key and not key(row):
+                continue
+            one = sums.setdefault(
+                row["name"], {"errors": collections.Counter(), "histogram": collections.Counter(), "max_ns": 0}
+            )
+            for field in ("count", "failed", "total_ns", "in_flight"):
+                one[field] = one.get(field, 0) + row[field]
+            one["errors"].update(row["errors"])
+            one["histogram"].update({bucket["le_ns"]: bucket["count"] for bucket in row["histogram"]})
+            one["max_ns"] = max(one["max_ns"], row["max_ns"])
+        return sums
+
+
+def histogram_holds(row, count):
+    """All calls are in the histogram, and its sums and quantiles agree with the row's."""
+    buckets = row["histogram"]
+    limits = [bucket["le_ns"] for bucket in buckets]
+    assert limits == sorted(set(limits)) and sum(bucket["count"] for bucket in buckets) == count, row
+    assert row["p50_ns"] <= row["p95_ns"] <= row["p99_ns"] <= row["max_ns"] <= row["total_ns"], row
+    if count:
+        # a bucket is at most a quarter of its lower bound wide
+        most = sum(bucket["le_ns"] * bucket["count"] for bucket in buckets)
+        assert 0.79 * most - 4 * count <= row["total_ns"] <= most, row
+        assert limits[-1] * 0.79 - 4 <= row["max_ns"] <= limits[-1], row
+
+
 class Document:
-    """A capture as JSON, with its account checked."""
+    """A CPU profile as JSON, with its account checked."""
 
     def __init__(self, path):
         self.data = json.loads(pathlib.Path(path).read_text())
@@ -175,7 +283,7 @@ class Document:
             below = node["children"]
             assert node["value"] == node["self"] + sum(child["value"] for child in below)
             assert node["samples"] >= sum(child["samples"] for child in below)
-            assert node["kind"] in ("mark", "process", "native", "kernel", "jit", "interpreted", "unknown")
+            assert node["kind"] in NODE_KINDS
 
     def comms(self):
         return {node["name"]: node["samples"] for node in self.root["children"]}
@@ -214,6 +322,31 @@ def named(node, name):
         else:
             todo += one["children"]
     return total
+
+
+def value_of(node, name):
+    """Likewise the value: nanoseconds."""
+    total, todo = 0, [node]
+    while todo:
+        one = todo.pop()
+        if one["name"] == name:
+            total += one["value"]
+        else:
+            todo += one["children"]
+    return total
+
+
+def near(ours, theirs, share=0.02):
+    """Ours is theirs but for that share; assert it so that both are shown."""
+    return abs(ours - theirs) <= share * theirs
+
+
+def bpf_ids(pid, kind):
+    """Numbers of the BPF objects ("prog", "map", "link") that the process has open."""
+    found = set()
+    for info in pathlib.Path(f"/proc/{pid}/fdinfo").glob("*"):
+        found |= {int(one) for one in re.findall(rf"^{kind}_id:\s+(\d+)", read(info), re.M)}
+    return found
 
 
 def frames(node, name):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pathlib
 import re
 import signal
 import time
@@ -42,21 +41,13 @@ def test_signal_ends_and_writes(out, signum, limit):
     assert document.cpu["duration_ns"] < 60e9
 
 
-def ids_held(pid, kind):
-    """Numbers of the BPF objects that the process has open."""
-    found = set()
-    for info in pathlib.Path(f"/proc/{pid}/fdinfo").glob("*"):
-        found |= {int(one) for one in re.findall(rf"^{kind}_id:\s+(\d+)", support.read(info), re.M)}
-    return found
-
-
 def test_killed_agent_leaves_nothing(tmp_path, tool):
     def ids(kind, name=""):
         shown = json.loads(tool("bpftool", "-j", kind, "list").stdout)
         return {one["id"] for one in shown if one.get("name", "").startswith(name)}
 
     with Agent(*TERSE, "--output", tmp_path / "killed.svg") as agent:
-        held = {kind: ids_held(agent.pid, kind) for kind in ("prog", "map", "link")}
+        held = {kind: support.bpf_ids(agent.pid, kind) for kind in ("prog", "map", "link")}
         assert held["prog"] & ids("prog", "cpu_sample") and held["map"]
         workers = support.children(agent.pid)
         agent.popen.kill()

@@ -17,7 +17,7 @@ def forks(out, count, ms, *args, pid=True, frequency=999):
     # the shell waits for a line, so that the load begins after the agent
     command = f"read go; exec {BUILD}/tests/load-forks {count} {ms}"
     with Process(["sh", "-c", command], stdin=-1) as target:
-        filters = ("--pid", target.pid) if pid else ()
+        filters = ("--pid", target.pid, "--children") if pid else ()
         with Agent(*filters, "--frequency", frequency, "--quiet", "--output", out, *args) as agent:
             target.popen.stdin.write("go\n")
             target.popen.stdin.flush()
