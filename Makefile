@@ -45,7 +45,7 @@ docs: build ## write docs/options.md from the option tables
 	@ninja -C build options-doc >/dev/null
 	@build/options-doc >docs/options.md
 
-bench: build ## measure the agent's own cost (15 minutes; BENCH=quick: 2)
+bench: build ## measure the agent's own cost (20 minutes; BENCH=quick: 3)
 	@scripts/deps bench
 	@scripts/bench
 

@@ -13,6 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef LOAD_THREADS
+#define LOAD_THREADS sysconf(_SC_NPROCESSORS_ONLN)
+#endif
+
 static _Atomic uint64_t load_done;
 static uint64_t load_units; /* of each thread; 0 = until standard input ends */
 
@@ -36,11 +40,12 @@ static inline uint64_t load_cpu_ns(void)
            (uint64_t)now.tv_nsec + (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000ULL;
 }
 
-/* Runs `worker` on one thread per CPU. With a number as argument each does so many units of work; the rate is printed.
- * Without, each line on standard input is answered by "UNITS WALL_NS CPU_NS", all since the start. */
+/* Runs `worker` on LOAD_THREADS threads, one per CPU unless told otherwise. With a number as argument each does so many
+ * units of work; the rate is printed. Without, each line on standard input is answered by "UNITS WALL_NS CPU_NS", all
+ * since the start. */
 static inline int load_main(int argc, char **argv, void *(*worker)(void *))
 {
-    long threads = sysconf(_SC_NPROCESSORS_ONLN), i;
+    long threads = LOAD_THREADS, i;
     pthread_t *ids = calloc((size_t)threads, sizeof(*ids));
     uint64_t start = load_wall_ns(), wall;
     char line[64];

@@ -167,14 +167,53 @@ class Timer(Profiler):
         return 0
 
 
+class Tracepoints(Profiler):
+    """Empty BPF programs on the raw tracepoints around each system call: what tracing them costs at the least."""
+
+    name = "empty tracepoints"
+    NR = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
+    PROG_LOAD, TRACEPOINT_OPEN, RAW_TRACEPOINT = 5, 17, 17
+
+    def bpf(self, command, attr):
+        fd = libc.syscall(self.NR, command, attr, len(attr))
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), f"bpf({command})")
+        self.fds.append(fd)
+        return fd
+
+    def start(self, hz):
+        self.fds = []
+        code = ctypes.create_string_buffer(struct.pack("QQ", 0xB7, 0x95))  # r0 = 0; exit
+        words = [ctypes.create_string_buffer(text) for text in (b"GPL", b"sys_enter", b"sys_exit")]
+        text, *points = (ctypes.addressof(one) for one in words)
+        program = struct.pack("IIQQIIQI4x", self.RAW_TRACEPOINT, 2, ctypes.addressof(code), text, 0, 0, 0, 0)
+        number = self.bpf(self.PROG_LOAD, program)
+        for point in points:
+            self.bpf(self.TRACEPOINT_OPEN, struct.pack("QI4x", point, number))
+
+    def stop(self):
+        for fd in self.fds:
+            os.close(fd)
+
+    def cpu_ns(self):
+        return 0
+
+
 class Agent(Profiler):
     name = "aperture-agent"
+    options = ()
+
+    def __init__(self, *options):
+        if options:
+            self.options = options
+            self.name = f"{Agent.name} {' '.join(options)}"
 
     def start(self, hz):
         self.out = tempfile.TemporaryDirectory(prefix="aperture-bench-")
         reader, writer = os.pipe()
         self.process = spawn(
-            [BUILD / "aperture-agent", "-F", str(hz), "-q", "-o", f"{self.out.name}/a.json", "--ready-fd", str(writer)],
+            [BUILD / "aperture-agent", *(self.options or ("-F", str(hz))), "-q", "-o", f"{self.out.name}/a.json"]
+            + ["--ready-fd", str(writer)],
             pass_fds=[writer],
         )
         os.close(writer)
@@ -240,6 +279,70 @@ class Bpftrace(Profiler):
         end(self.process, signal.SIGKILL)  # naming at its end can take minutes
 
 
+class Held(Profiler):
+    """A program that records once the kernel objects are there which it records with."""
+
+    def __init__(self, *command):
+        self.command = command
+        self.name = " ".join(command)
+
+    def start(self, hz):
+        self.process = spawn(self.command)
+        end_s = time.monotonic() + STARTUP_S
+        while not self.attached():
+            if self.process.poll() is not None or time.monotonic() > end_s:
+                raise RuntimeError(f"{self.name} does not start: {end(self.process, signal.SIGKILL)}")
+            time.sleep(0.02)
+
+    def attached(self):
+        """It holds what lets its BPF programs run, and no longer changes that."""
+        before = self.links()
+        time.sleep(0.1)
+        return before and before == self.links()
+
+    def links(self):
+        infos = pathlib.Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
+        return sum("link_id:" in read(info) for info in infos)
+
+    def stop(self):
+        end(self.process, signal.SIGKILL)  # what they say at their end is of no interest, and can take long
+
+
+class PerfTrace(Held):
+    """perf trace -s: through perf's ring buffer, which it reads all the time."""
+
+    def __init__(self):
+        super().__init__("perf", "trace", "-a", "-s")
+
+    def links(self):
+        fds = pathlib.Path(f"/proc/{self.process.pid}/fd")
+        return sum("perf_event" in os.readlink(fd) for fd in fds.iterdir() if os.path.lexists(fd))
+
+
+def tracers():
+    """{load: who is measured under it} for waits, locks and system calls, and who cannot be."""
+    missing, off_cpu, calls = [], [], []
+    for program, found, commands in (
+        ("offcputime", off_cpu, (("offcputime", "-m", "1000"), ("offcputime", "-m", "1"))),
+        ("syscount", calls, (("syscount", "-L"),)),
+    ):
+        if shutil.which(program):
+            found += [Held(*command) for command in commands]
+        else:
+            missing.append(f"libbpf-tools' `{program}`: not installed (libbpf-tools)")
+    if shutil.which("perf"):
+        calls.append(PerfTrace())
+    else:
+        missing.append("perf: not installed")
+    lock, off = Agent("--mode", "lock"), Agent("--mode", "offcpu")
+    return {
+        "getppid": [Tracepoints(), Agent("--mode", "syscall"), *calls],
+        "lock": [lock, *off_cpu[:1]],
+        "contended": [lock, *off_cpu],
+        "pipe": [off, Agent("--mode", "offcpu", "--min-block", "1us"), *off_cpu],
+    }, missing
+
+
 def peers():
     """Who can be measured here, with versions, and who cannot and why."""
     there, missing = [Agent()], []
@@ -250,6 +353,8 @@ def peers():
             versions[profiler.name] = first_line([command, "--version"])
         else:
             missing.append(f"{command}: not installed")
+    if shutil.which("syscount"):
+        versions["libbpf-tools"] = first_line(["dpkg-query", "-W", "-f", "${Version}", "libbpf-tools"])
     if not shutil.which("profile-bpfcc"):
         missing.append("bcc's `profile`: not installed (bpfcc-tools)")
     elif not pathlib.Path(f"/lib/modules/{platform.release()}/build").exists():
