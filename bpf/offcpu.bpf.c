@@ -15,6 +15,7 @@ struct blocked {
     __u64 wake_ns;  /* of the first wake-up whose waker was recorded */
     __u64 switches; /* its context switches at switch-out: it has not run since when they are the same */
     __u64 ran_ns;   /* its CPU time at switch-out */
+    __u64 born_ns;  /* its start: another task may get its number */
     struct ap_record head;
     __u64 words[AP_STACK_WORDS_MAX];
     __u64 frames[AP_BLOCKED_FRAMES_MAX];
@@ -65,8 +66,10 @@ static __always_inline struct blocked *enter_task(struct task_struct *task, __u3
         return entry;
     guarded_update(&tasks, &tid, &empty, BPF_NOEXIST);
     entry = bpf_map_lookup_elem(&tasks, &tid);
-    if (entry)
+    if (entry) {
+        entry->born_ns = BPF_CORE_READ(task, start_time);
         fill_head(&entry->head, task, AP_RECORD_OFFCPU, 0);
+    }
     return entry;
 }
 
@@ -262,6 +265,19 @@ SEC("tp_btf/sched_waking")
 int offcpu_waking_deep(__u64 *ctx)
 {
     return on_waking(ctx, true);
+}
+
+/* Forgets a task whose last switch was not told. */
+SEC("raw_tp/sched_process_free")
+int offcpu_forget(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct task_struct *task = (struct task_struct *)ctx->args[0];
+    __u32 tid = BPF_CORE_READ(task, pid);
+    struct blocked *entry = bpf_map_lookup_elem(&tasks, &tid);
+
+    if (entry && entry->born_ns == BPF_CORE_READ(task, start_time))
+        guarded_delete(&tasks, &tid);
+    return 0;
 }
 
 /* End of the recording, when nothing is recorded any more: writes the waits that go on into the iterator's file. */

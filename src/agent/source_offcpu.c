@@ -28,7 +28,7 @@ struct waker {
 
 struct offcpu {
     struct offcpu_bpf *skel;
-    struct bpf_link *switch_link, *waking_link;
+    struct bpf_link *switch_link, *waking_link, *forget_link;
     struct ap_map wakers;
     struct ap_buf in_flight; /* records of waits that had not ended */
     uint64_t in_flight_cnt;
@@ -113,6 +113,7 @@ static void close_source(struct ap_source *source)
         return;
     bpf_link__destroy(offcpu->switch_link);
     bpf_link__destroy(offcpu->waking_link);
+    bpf_link__destroy(offcpu->forget_link);
     offcpu_bpf__destroy(offcpu->skel);
     while ((waker = ap_map_next(&offcpu->wakers, &pos)))
         free(waker);
@@ -127,6 +128,9 @@ static int start(struct ap_source *source, struct ap_error *err)
     struct offcpu_bpf *skel = offcpu->skel;
 
     skel->bss->begin_ns = ap_clock_monotonic_ns();
+    offcpu->forget_link = bpf_program__attach(skel->progs.offcpu_forget);
+    if (!offcpu->forget_link)
+        return ap_error_errno(err, -errno, "cannot attach to the raw tracepoint sched_process_free");
     if (source->env->config->waker) {
         offcpu->waking_link =
             bpf_program__attach(offcpu->deep ? skel->progs.offcpu_waking_deep : skel->progs.offcpu_waking);
