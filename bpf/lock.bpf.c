@@ -508,8 +508,10 @@ static __always_inline int write_in_flight(struct bpf_iter__task *ctx, const boo
     if (!thread || !thread->start_ns)
         return 0;
     rec = enter_scratch();
-    if (!rec)
+    if (!rec) {
+        count_lost();
         return 0;
+    }
     fill_head(&rec->head, task, AP_RECORD_LOCK, now);
     rec->head.flags |= AP_RECORD_IN_FLIGHT;
     rec->head.key = thread->waiter;

@@ -275,8 +275,11 @@ int offcpu_forget(struct bpf_raw_tracepoint_args *ctx)
     __u32 tid = BPF_CORE_READ(task, pid);
     struct blocked *entry = bpf_map_lookup_elem(&tasks, &tid);
 
-    if (entry && entry->born_ns == BPF_CORE_READ(task, start_time))
-        guarded_delete(&tasks, &tid);
+    if (!entry || entry->born_ns != BPF_CORE_READ(task, start_time))
+        return 0;
+    if (entry->start_ns)
+        counter_add(AP_COUNTER_UNMATCHED, 1); /* nor when its last wait ended */
+    guarded_delete(&tasks, &tid);
     return 0;
 }
 
@@ -303,8 +306,11 @@ int offcpu_in_flight(struct bpf_iter__task *ctx)
     if (entry)
         same = BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw) == entry->switches;
     rec = enter_scratch();
-    if (!rec)
+    if (!rec) {
+        counter_add(AP_COUNTER_FIRED, 1);
+        counter_add(AP_COUNTER_NO_SCRATCH, 1);
         return 0;
+    }
     size = fill_wait(rec, entry, task, start, now, same);
     rec->head.flags |= AP_RECORD_IN_FLIGHT;
     barrier_var(size);

@@ -191,12 +191,16 @@ void ap_programs_wait(void)
         nanosleep(&wait, NULL);
 }
 
-uint32_t ap_programs_threads(void)
+uint32_t ap_programs_thread_slots(void)
 {
-    char text[128];
+    uint64_t wanted = 0;
+    uint32_t slots = AP_THREAD_SLOTS_MIN;
     const char *slash;
+    char text[128];
 
-    if (ap_procfs_read("/proc/loadavg", text, sizeof(text)) < 0 || !(slash = strchr(text, '/')))
-        return 1;
-    return (uint32_t)strtoul(slash + 1, NULL, 10) ?: 1;
+    if (ap_procfs_read("/proc/loadavg", text, sizeof(text)) >= 0 && (slash = strchr(text, '/')))
+        wanted = 2 * strtoull(slash + 1, NULL, 10);
+    while (slots < wanted && slots < AP_THREAD_SLOTS_MAX)
+        slots *= 2;
+    return slots;
 }

@@ -55,7 +55,10 @@ size_t ap_record_size(const struct ap_record *record);
 /* Waits until every BPF program that runs now has ended (a grace period of RCU). */
 void ap_programs_wait(void);
 
-/* Threads that the machine has now, at least 1. */
-uint32_t ap_programs_threads(void);
+/* Entries of a table that holds one for each thread: twice those that the machine has now, a power of two within these.
+ */
+#define AP_THREAD_SLOTS_MIN 4096
+#define AP_THREAD_SLOTS_MAX 65536
+uint32_t ap_programs_thread_slots(void);
 
 #endif

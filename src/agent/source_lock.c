@@ -133,16 +133,6 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     return 0;
 }
 
-static void free_all(struct ap_map *map)
-{
-    size_t pos = 0;
-    void *entry;
-
-    while ((entry = ap_map_next(map, &pos)))
-        free(entry);
-    ap_map_done(map);
-}
-
 static void detach(struct locks *locks)
 {
     while (locks->link_cnt)
@@ -162,9 +152,9 @@ static void close_source(struct ap_source *source)
     lock_bpf__destroy(locks->skel);
     while ((sum = ap_map_next(&locks->sums, &pos)))
         ap_histogram_done(&sum->histogram);
-    free_all(&locks->sums);
-    free_all(&locks->stacks);
-    free_all(&locks->processes);
+    ap_map_done_values(&locks->sums);
+    ap_map_done_values(&locks->stacks);
+    ap_map_done_values(&locks->processes);
     ap_buf_done(&locks->in_flight);
     free(locks);
 }

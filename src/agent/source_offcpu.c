@@ -14,11 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tasks that the kernel's table has room for: twice those that the machine has at the start, within these. */
-#define TASKS_MIN 4096
-#define TASKS_MAX 65536
-/* Wakers whose wait has not come yet. */
-#define WAKERS_MAX 65536
+/* Wakers whose wait has not come yet; each is a record of up to 6 KB. */
+#define WAKERS_MAX 4096
 
 /* Not yet joined: the key is the thread that was woken. */
 struct waker {
@@ -31,18 +28,9 @@ struct offcpu {
     struct bpf_link *switch_link, *waking_link, *forget_link;
     struct ap_map wakers;
     struct ap_buf in_flight; /* records of waits that had not ended */
-    uint64_t in_flight_cnt;
+    uint64_t in_flight_cnt, wakers_lost;
     bool deep;
 };
-
-static uint32_t table_size(void)
-{
-    uint32_t wanted = 2 * ap_programs_threads(), size = TASKS_MIN;
-
-    while (size < wanted && size < TASKS_MAX)
-        size *= 2;
-    return size;
-}
 
 static struct offcpu_bpf *load_skeleton(const struct ap_source_env *env, bool deep, bool waker, int *ret_rc)
 {
@@ -67,7 +55,7 @@ static struct offcpu_bpf *load_skeleton(const struct ap_source_env *env, bool de
     bpf_program__set_autoload(skel->progs.offcpu_in_flight, env->kernel->iter);
     *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
     if (!*ret_rc)
-        *ret_rc = bpf_map__set_max_entries(skel->maps.tasks, table_size());
+        *ret_rc = bpf_map__set_max_entries(skel->maps.tasks, ap_programs_thread_slots());
     if (!*ret_rc)
         *ret_rc = offcpu_bpf__load(skel);
     if (*ret_rc) {
@@ -106,8 +94,6 @@ static int open_source(struct ap_source *source, struct ap_error *err)
 static void close_source(struct ap_source *source)
 {
     struct offcpu *offcpu = source->state;
-    size_t pos = 0;
-    struct waker *waker;
 
     if (!offcpu)
         return;
@@ -115,9 +101,7 @@ static void close_source(struct ap_source *source)
     bpf_link__destroy(offcpu->waking_link);
     bpf_link__destroy(offcpu->forget_link);
     offcpu_bpf__destroy(offcpu->skel);
-    while ((waker = ap_map_next(&offcpu->wakers, &pos)))
-        free(waker);
-    ap_map_done(&offcpu->wakers);
+    ap_map_done_values(&offcpu->wakers);
     ap_buf_done(&offcpu->in_flight);
     free(offcpu);
 }
@@ -174,12 +158,16 @@ static void keep_waker(struct offcpu *offcpu, const struct ap_record *record)
     if (waker)
         free(ap_map_remove(&offcpu->wakers, &tid, sizeof(tid)));
     waker = malloc(offsetof(struct waker, record) + ap_record_size(record));
-    if (!waker)
+    if (!waker) {
+        offcpu->wakers_lost++;
         return;
+    }
     waker->host_tid = tid;
     memcpy(&waker->record, record, ap_record_size(record));
-    if (ap_map_put(&offcpu->wakers, &waker->host_tid, sizeof(waker->host_tid), waker))
+    if (ap_map_put(&offcpu->wakers, &waker->host_tid, sizeof(waker->host_tid), waker)) {
+        offcpu->wakers_lost++;
         free(waker);
+    }
 }
 
 static void take_wait(struct ap_source *source, const struct ap_record *record)
@@ -222,9 +210,10 @@ static void fill_account(const struct ap_source *source, struct ap_account *acco
     account->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
     account->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
     account->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
-    if (c[AP_COUNTER_WAKER_LOST])
+    account->unmatched = c[AP_COUNTER_UNMATCHED];
+    if (c[AP_COUNTER_WAKER_LOST] + offcpu->wakers_lost)
         ap_log_warn("who ended a wait is missing for %llu waits: the agent fell behind, use a longer --min-block",
-                    (unsigned long long)c[AP_COUNTER_WAKER_LOST]);
+                    (unsigned long long)(c[AP_COUNTER_WAKER_LOST] + offcpu->wakers_lost));
 }
 
 static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)

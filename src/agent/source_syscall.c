@@ -21,9 +21,6 @@
 
 /* Tables are emptied when half full, and at least this often. */
 #define DRAIN_EVERY_NS 10000000000ULL
-/* Threads that the table of kernels without task storage has room for. */
-#define THREADS_MIN 4096
-#define THREADS_MAX 65536
 /* Name of what did not fit the kernel's tables. */
 #define OTHER_COMM "(other)"
 
@@ -56,15 +53,6 @@ struct syscalls {
     bool deep;
 };
 
-static uint32_t thread_table_size(void)
-{
-    uint32_t wanted = 2 * ap_programs_threads(), size = THREADS_MIN;
-
-    while (size < wanted && size < THREADS_MAX)
-        size *= 2;
-    return size;
-}
-
 static struct syscall_bpf *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
 {
     struct syscall_bpf *skel = syscall_bpf__open();
@@ -85,7 +73,7 @@ static struct syscall_bpf *load_skeleton(const struct ap_source_env *env, bool d
     bpf_map__set_autocreate(skel->maps.calls, deep);
     *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
     if (!*ret_rc && !deep)
-        *ret_rc = bpf_map__set_max_entries(skel->maps.calls_by_tid, thread_table_size());
+        *ret_rc = bpf_map__set_max_entries(skel->maps.calls_by_tid, ap_programs_thread_slots());
     if (!*ret_rc)
         *ret_rc = syscall_bpf__load(skel);
     if (*ret_rc) {
@@ -128,16 +116,6 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     return 0;
 }
 
-static void free_bearers(struct ap_map *bearers)
-{
-    size_t pos = 0;
-    void *bearer;
-
-    while ((bearer = ap_map_next(bearers, &pos)))
-        free(bearer);
-    ap_map_done(bearers);
-}
-
 static void free_failures(struct ap_map *failures)
 {
     struct failures *one, *next;
@@ -164,8 +142,8 @@ static void close_source(struct ap_source *source)
     ap_table_reader_free(syscalls->rows);
     ap_table_reader_free(syscalls->errors);
     syscall_bpf__destroy(syscalls->skel);
-    free_bearers(&syscalls->bearers);
-    free_bearers(&syscalls->bearers_before);
+    ap_map_done_values(&syscalls->bearers);
+    ap_map_done_values(&syscalls->bearers_before);
     free_failures(&syscalls->failures);
     ap_buf_done(&syscalls->in_flight);
     free(syscalls);
@@ -205,8 +183,10 @@ static bool add_latency(struct ap_syscall_row *row, uint32_t bucket, uint64_t n)
 {
     if (!n)
         return true;
+    if (ap_histogram_add(&row->histogram, bucket, n))
+        return false;
     row->count += n;
-    return !ap_histogram_add(&row->histogram, bucket, n);
+    return true;
 }
 
 static void remember(struct syscalls *syscalls, const struct ap_syscall_key *key, const struct ap_syscall_stats *stats)
@@ -233,13 +213,15 @@ static void take_error(void *ctx, const void *key, const void *value)
 {
     struct syscalls *syscalls = ctx;
     struct failures *one = calloc(1, sizeof(*one)), *first;
+    uint64_t count;
 
+    memcpy(&count, value, sizeof(count));
     if (!one) {
-        syscalls->errors_lost++;
+        syscalls->errors_lost += count;
         return;
     }
     memcpy(&one->call, key, sizeof(one->call));
-    memcpy(&one->count, value, sizeof(one->count));
+    one->count = count;
     one->error = one->call.error;
     one->call.error = 0;
     first = ap_map_get(&syscalls->failures, &one->call, sizeof(one->call));
@@ -324,7 +306,7 @@ static void empty_tables(struct syscalls *syscalls, uint64_t now_ns)
     skel->bss->rows_made[!old] = skel->bss->errors_made[!old] = 0;
     __atomic_store_n(&skel->bss->generation, !old, __ATOMIC_SEQ_CST);
     ap_programs_wait();
-    free_bearers(&syscalls->bearers_before);
+    ap_map_done_values(&syscalls->bearers_before);
     syscalls->bearers_before = syscalls->bearers;
     ap_map_init(&syscalls->bearers, AP_SYSCALL_TABLE_ROWS);
     rc = ap_table_reader_drain(syscalls->errors, old, take_error, syscalls);

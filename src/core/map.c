@@ -146,3 +146,13 @@ void *ap_map_next(const struct ap_map *map, size_t *pos)
     }
     return NULL;
 }
+
+void ap_map_done_values(struct ap_map *map)
+{
+    size_t pos = 0;
+    void *value;
+
+    while ((value = ap_map_next(map, &pos)))
+        free(value);
+    ap_map_done(map);
+}

@@ -22,6 +22,9 @@ void ap_map_init(struct ap_map *map, size_t max);
 /* Frees the table, not keys or values. Accepts a zeroed struct. */
 void ap_map_done(struct ap_map *map);
 
+/* The same with free() on every value, in which the keys may lie. */
+void ap_map_done_values(struct ap_map *map);
+
 /* Value of the key, or NULL. */
 void *ap_map_get(const struct ap_map *map, const void *key, size_t key_len);
 

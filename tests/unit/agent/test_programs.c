@@ -131,7 +131,8 @@ static void the_machine(void **state)
 {
     (void)state;
     assert_true(ap_programs_cpus() >= 1);
-    assert_true(ap_programs_threads() >= 1);
+    assert_in_range(ap_programs_thread_slots(), AP_THREAD_SLOTS_MIN, AP_THREAD_SLOTS_MAX);
+    assert_int_equal(ap_programs_thread_slots() & (ap_programs_thread_slots() - 1), 0);
     ap_programs_wait();
     assert_int_equal(ap_programs_fd_memory(-1), 0);
     assert_int_equal(ap_programs_fd_memory(0), 0); /* not a BPF object */

@@ -10,6 +10,7 @@
 #include "exhaust.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MANY 100000
@@ -222,6 +223,26 @@ static void test_out_of_memory(void **state)
     ap_map_done(&map);
 }
 
+/* The sanitizers see what is not freed, and what is freed twice. */
+static void test_done_values(void **state)
+{
+    struct ap_map map;
+    uint64_t *value;
+    uint64_t i;
+
+    (void)state;
+    ap_map_init(&map, 100);
+    for (i = 0; i < 50; i++) {
+        value = malloc(sizeof(*value));
+        assert_non_null(value);
+        *value = i;
+        assert_int_equal(ap_map_put(&map, value, sizeof(*value), value), 0);
+    }
+    ap_map_done_values(&map);
+    assert_int_equal(map.cnt, 0);
+    ap_map_done_values(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_max),
         cmocka_unit_test(test_many_entries),
         cmocka_unit_test(test_random_against_reference),
+        cmocka_unit_test(test_done_values),
         cmocka_unit_test(test_out_of_memory),
     };
 
