@@ -49,7 +49,9 @@ def test_short_lived_processes_are_seen(out, pid):
     reasons = document.reasons()
     assert reasons["process_gone"] == 0 and reasons["file_gone"] == 0
     if pid:
-        assert set(document.comms()) <= {"exe", "load-forks", "sh"}
+        # a tick inside __set_task_comm(), between its memcpy() and its memset(), reads a name made of two
+        torn = "exe" + "load-forks"[3:]
+        assert set(document.comms()) <= {"exe", "load-forks", "sh", torn}
 
 
 def test_children_shorter_than_the_period(out):
