@@ -61,6 +61,7 @@ struct ap_lock_row {
     uint64_t process; /* identity that the caller chose; 0 = the kernel */
     uint32_t pid;     /* in the agent's pid namespace; 0 = not visible there, or a kernel lock */
     uint32_t comm;    /* string id: process name */
+    uint32_t host;    /* string id; 0 = this machine */
     uint64_t address; /* in the process or the kernel; 0 = several that did not fit */
     uint32_t symbol;  /* string id of the global variable there, "name+0x10" inside one; 0 = unknown */
     uint8_t type;     /* enum ap_lock_type */

@@ -295,17 +295,18 @@ int ap_profile_add_series(struct ap_profile *profile, const struct ap_series *se
     return 0;
 }
 
-/* Index of the sample of (series, stack), with zero sums when new. */
-static int sample_row(struct ap_profile *profile, uint32_t series, uint32_t stack, uint32_t *ret_index)
+/* Index of the sample of (series, stack, slot), with zero sums when new. */
+static int sample_row(struct ap_profile *profile, uint32_t series, uint32_t stack, uint32_t slot, uint32_t *ret_index)
 {
     struct ap_profile_index *index = profile->index;
-    uint64_t hash = ap_table_mix((uint64_t)series << 32 | stack);
+    uint64_t hash = ap_table_mix(ap_table_mix((uint64_t)series << 32 | stack) ^ slot);
     size_t pos = SIZE_MAX;
     uint32_t i;
     int r;
 
     while ((i = ap_table_next(&index->samples, hash, &pos)) < profile->sample_cnt) {
-        if (profile->samples[i].series == series && profile->samples[i].stack == stack) {
+        if (profile->samples[i].series == series && profile->samples[i].stack == stack &&
+            profile->samples[i].slot == slot) {
             *ret_index = i;
             return 0;
         }
@@ -319,13 +320,19 @@ static int sample_row(struct ap_profile *profile, uint32_t series, uint32_t stac
     if (r != 0)
         return r;
     i = profile->sample_cnt++;
-    profile->samples[i] = (struct ap_sample){.series = series, .stack = stack};
+    profile->samples[i] = (struct ap_sample){.series = series, .stack = stack, .slot = slot};
     ap_table_put(&index->samples, hash, i);
     *ret_index = i;
     return 0;
 }
 
 int ap_profile_add_sample(struct ap_profile *profile, uint32_t series, uint32_t stack, uint64_t count, uint64_t value)
+{
+    return ap_profile_add_sample_at(profile, series, stack, 0, count, value);
+}
+
+int ap_profile_add_sample_at(struct ap_profile *profile, uint32_t series, uint32_t stack, uint32_t slot, uint64_t count,
+                             uint64_t value)
 {
     struct ap_profile_index *index = profile->index;
     uint32_t i = 0;
@@ -336,7 +343,7 @@ int ap_profile_add_sample(struct ap_profile *profile, uint32_t series, uint32_t 
     /* Bounding the sums here spares every reader the overflow: trees, tables and pprof's int64. */
     if (count > AP_PROFILE_TOTAL_MAX - index->total_count || value > AP_PROFILE_TOTAL_MAX - index->total_value)
         return -ENOSPC;
-    r = sample_row(profile, series, stack, &i);
+    r = sample_row(profile, series, stack, slot, &i);
     if (r != 0)
         return r;
     profile->samples[i].count += count;

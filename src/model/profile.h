@@ -88,6 +88,7 @@ struct ap_series {
 
 struct ap_sample {
     uint32_t series, stack; /* indices */
+    uint32_t slot;          /* when, in slots of ap_profile.slot_ns since its start; 0 without slots */
     uint64_t count;         /* raw events, not scaled */
     uint64_t value;         /* in the kind's unit, scaled to the truth when events were thinned out */
 };
@@ -97,6 +98,7 @@ struct ap_profile {
     uint64_t start_ns;    /* since the epoch */
     uint64_t duration_ns; /* of the measurement */
     uint64_t period_ns;   /* CPU time that one sample stands for; 0 = not sampled by time */
+    uint64_t slot_ns;     /* samples are kept apart by slots of this length; 0 = they have no time of their own */
 
     struct ap_strings *strings;
     struct ap_mapping *mappings; /* [0] is a zero row */
@@ -125,8 +127,11 @@ int ap_profile_add_frame(struct ap_profile *profile, const struct ap_frame *fram
 int ap_profile_add_stack(struct ap_profile *profile, const uint32_t *frames, uint32_t cnt, bool truncated,
                          uint32_t *ret_index);
 int ap_profile_add_series(struct ap_profile *profile, const struct ap_series *series, uint32_t *ret_index);
-/* Adds to the sample of (series, stack), made on first use. */
+/* Adds to the sample of (series, stack) in slot 0, made on first use. */
 int ap_profile_add_sample(struct ap_profile *profile, uint32_t series, uint32_t stack, uint64_t count, uint64_t value);
+/* The same in the slot `slot`. */
+int ap_profile_add_sample_at(struct ap_profile *profile, uint32_t series, uint32_t stack, uint32_t slot, uint64_t count,
+                             uint64_t value);
 
 /* Text of a string id of this profile. */
 const char *ap_profile_str(const struct ap_profile *profile, uint32_t id);

@@ -32,6 +32,8 @@ struct ap_syscall_row {
     uint64_t process; /* identity that the caller chose; 0 = several processes in one row */
     uint32_t pid;     /* in the agent's pid namespace; 0 = not visible there, or several processes */
     uint32_t comm;    /* string id */
+    uint32_t host;    /* string id; 0 = this machine */
+    uint32_t name;    /* string id of the call's name, for calls of another machine; 0 = ask ap_syscall_name() */
     uint32_t number;
     uint8_t abi;    /* enum ap_syscall_abi */
     uint64_t count; /* calls that returned */
