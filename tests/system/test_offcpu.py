@@ -17,14 +17,15 @@ EVERYTHING = ("--min-block", "1us")
 
 def mark(tree, name):
     """What is below a mark of a thread, its truncated stacks with it."""
-    below = [node for node in tree["children"] if node["name"] != "[truncated]"]
-    below += [child for node in tree["children"] if node["name"] == "[truncated]" for child in node["children"]]
-    assert {(node["name"], node["kind"]) for node in below} <= {(one, "mark") for one in MARKS}
-    found = [node for node in below if node["name"] == name]
+    assert {(node["name"], node["kind"]) for node in tree["children"]} <= {(one, "mark") for one in MARKS}
+    found = [node for node in tree["children"] if node["name"] == name]
+    below = [child for node in found for child in node["children"]]
+    whole = [node for node in below if node["name"] != "[truncated]"]
+    whole += [child for node in below if node["name"] == "[truncated]" for child in node["children"]]
     return {
         **{"name": name, "kind": "mark", "self": 0},
         **{key: sum(node[key] for node in found) for key in ("value", "samples")},
-        "children": [child for node in found for child in node["children"]],
+        "children": whole,
     }
 
 
