@@ -154,7 +154,7 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, int 
         guarded_delete(&tasks, &tid);
         return;
     }
-    if (!in_scope(task, process_id(task)))
+    if (!in_scope(task))
         return;
     entry = enter_task(task, tid);
     if (!entry) {
@@ -184,8 +184,7 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, int 
 /* True when the wait of a task without an entry is worth a record: it is older than the recording. */
 static __always_inline bool is_old(struct task_struct *task)
 {
-    return BPF_CORE_READ(task, start_time) < begin_ns && !config.filter_cgroup &&
-           in_scope_by_name(task, process_id(task));
+    return BPF_CORE_READ(task, start_time) < begin_ns && !config.filter_cgroup && in_scope_by_name(task);
 }
 
 static __always_inline void switch_in(struct task_struct *task, __u64 now)

@@ -94,7 +94,7 @@ static __always_inline int on_enter(struct bpf_raw_tracepoint_args *ctx, const b
     __u32 number = (__u32)ctx->args[1], abi = syscall_abi(task, &number, storage);
     struct call *call;
 
-    if (!in_scope(task, process_id(task)))
+    if (!in_scope(task))
         return 0;
     call = call_of(task, true, storage);
     if (!call) {
@@ -222,7 +222,7 @@ static __always_inline int on_exit(struct bpf_raw_tracepoint_args *ctx, const bo
 
     if (!call) {
         /* the other end of fork(), or it began before the recording */
-        if (BPF_CORE_READ(task, start_time) < begin_ns && in_scope(task, process_id(task)))
+        if (BPF_CORE_READ(task, start_time) < begin_ns && in_scope(task))
             counter_add(AP_COUNTER_UNMATCHED, 1);
         return 0;
     }
@@ -313,8 +313,8 @@ int syscall_in_flight(struct bpf_iter__task *ctx)
         return 0;
     }
     if (BPF_CORE_READ(task, start_time) >= begin_ns || config.filter_cgroup || !task->__state ||
-        !in_scope_by_name(task, process_id(task)) ||
-        bpf_probe_read_kernel(&regs, sizeof(regs), (void *)bpf_task_pt_regs(task)) || SYSCALL_OF_REGS(&regs) < 0)
+        !in_scope_by_name(task) || bpf_probe_read_kernel(&regs, sizeof(regs), (void *)bpf_task_pt_regs(task)) ||
+        SYSCALL_OF_REGS(&regs) < 0)
         return 0;
     number = SYSCALL_OF_REGS(&regs);
     abi = syscall_abi(task, &number, false);
