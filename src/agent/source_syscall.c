@@ -21,6 +21,8 @@
 
 /* Tables are emptied when half full, and at least this often. */
 #define DRAIN_EVERY_NS 10000000000ULL
+/* Processes remembered of one emptying. */
+#define BEARERS_MAX (AP_SYSCALL_TABLE_ROWS + AP_SYSCALL_OWN_ROWS_ALL)
 /* Name of what did not fit the kernel's tables. */
 #define OTHER_COMM "(other)"
 
@@ -53,10 +55,21 @@ struct syscalls {
     bool deep;
 };
 
+/* Rows that each CPU gets to itself. */
+static uint32_t own_rows(void)
+{
+    uint32_t rows = AP_SYSCALL_OWN_ROWS_MAX;
+
+    while (rows > AP_SYSCALL_OWN_ROWS_MIN && rows * ap_programs_cpus() > AP_SYSCALL_OWN_ROWS_ALL)
+        rows /= 2;
+    return rows;
+}
+
 static void *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
 {
     struct syscall_bpf *skel = syscall_bpf__open();
-    struct ap_syscall_config opts = {.min_ns = env->config->min_latency_ns, .stacks = env->config->stacks};
+    struct ap_syscall_config opts = {
+        .min_ns = env->config->min_latency_ns, .own_rows = own_rows(), .stacks = env->config->stacks};
 
     if (!skel) {
         *ret_rc = -errno;
@@ -72,6 +85,10 @@ static void *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_
     bpf_program__set_autoload(skel->progs.syscall_in_flight_plain, !deep && env->kernel->iter);
     bpf_map__set_autocreate(skel->maps.calls, deep);
     *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
+    if (!*ret_rc)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.own_0, opts.own_rows);
+    if (!*ret_rc)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.own_1, opts.own_rows);
     if (!*ret_rc && !deep)
         *ret_rc = bpf_map__set_max_entries(skel->maps.calls_by_tid, ap_programs_thread_slots());
     if (!*ret_rc)
@@ -108,8 +125,8 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     if (!syscalls)
         return ap_error_set(err, -ENOMEM, "out of memory");
     ap_buf_init(&syscalls->in_flight, AP_ITERATOR_SZ_MAX);
-    ap_map_init(&syscalls->bearers, AP_SYSCALL_TABLE_ROWS);
-    ap_map_init(&syscalls->bearers_before, AP_SYSCALL_TABLE_ROWS);
+    ap_map_init(&syscalls->bearers, BEARERS_MAX);
+    ap_map_init(&syscalls->bearers_before, BEARERS_MAX);
     ap_map_init(&syscalls->failures, AP_SYSCALL_ERROR_ROWS);
     rc = ap_source_load(env, &programs, &skel, &syscalls->deep, err);
     if (rc)
@@ -317,9 +334,12 @@ static void empty_tables(struct syscalls *syscalls, uint64_t now_ns)
     ap_programs_wait();
     ap_map_done_values(&syscalls->bearers_before);
     syscalls->bearers_before = syscalls->bearers;
-    ap_map_init(&syscalls->bearers, AP_SYSCALL_TABLE_ROWS);
+    ap_map_init(&syscalls->bearers, BEARERS_MAX);
     rc = ap_table_reader_drain(syscalls->errors, old, take_error, syscalls);
     rc = rc ? rc : ap_table_reader_drain(syscalls->rows, old, take_row, syscalls);
+    rc = rc ? rc
+            : ap_table_drain_own(old ? skel->maps.own_1 : skel->maps.own_0, sizeof(struct ap_syscall_key), take_row,
+                                 syscalls);
     add_failures_left(syscalls);
     if (rc)
         ap_log_warn("cannot read the table of system calls: %s", strerror(-rc));
