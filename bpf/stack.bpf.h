@@ -189,14 +189,14 @@ static __always_inline __u64 capture_user_plain(void *ctx, struct ap_record *hea
     return size;
 }
 
-/* Moves the stack words behind `addrs_sz` bytes of addresses. Returns the size of the whole record in bytes. */
-static __always_inline __u64 finish_record(struct record_scratch *rec, __u64 addrs_sz)
+/* Puts the stack words behind `addrs_sz` bytes of addresses. Returns the size of the whole record in bytes. */
+static __always_inline __u64 finish_record(struct record_scratch *rec, __u64 addrs_sz, const __u64 *words)
 {
     barrier_var(addrs_sz);
     if (addrs_sz > SCRATCH_ADDRS_SZ)
         return 0; /* cannot happen; bounds it for the verifier */
     if (rec->head.word_cnt)
-        bpf_probe_read_kernel((char *)rec->addrs + addrs_sz, sizeof(rec->words), rec->words);
+        bpf_probe_read_kernel((char *)rec->addrs + addrs_sz, sizeof(rec->words), words);
     return AP_RECORD_HEAD_SZ + addrs_sz + (rec->head.word_cnt ? sizeof(rec->words) : 0);
 }
 
@@ -224,7 +224,7 @@ static __always_inline __u64 capture_stack(void *ctx, bpf_user_pt_regs_t *regs, 
     rec->head.user_cnt = user_sz / 8;
     if (kernel_sz >= (long)config.max_stack * 8)
         rec->head.flags |= AP_RECORD_KERNEL_TRUNCATED;
-    return finish_record(rec, kernel_sz + user_sz);
+    return finish_record(rec, kernel_sz + user_sz, rec->words);
 }
 
 #endif
