@@ -20,6 +20,12 @@
 #define AP_SYSCALL_ERROR_ROWS 8192
 /* A row is shared by the CPUs of equal number modulo this: fewer of them wait for each other's cache lines. */
 #define AP_SYSCALL_SHARDS 8
+/* Rows that every CPU has to itself in front of the table: found and counted without a hash and without atomic
+ * operations. Process and number have two places; who comes when others have them is counted in the table. Most of one
+ * CPU, a power of two, and most of all CPUs together unless there are so many that the least takes more. */
+#define AP_SYSCALL_OWN_ROWS_MAX 256
+#define AP_SYSCALL_OWN_ROWS_MIN 8
+#define AP_SYSCALL_OWN_ROWS_ALL 4096
 /* Numbers that have a row of their own when the table is full; the last one takes all others. */
 #define AP_SYSCALL_OTHER_ROWS 512
 
@@ -32,12 +38,17 @@ struct ap_syscall_key {
 
 struct ap_syscall_stats {
     __u64 total_ns, max_ns;
-    __u64 created_ns; /* CLOCK_MONOTONIC */
     __u64 start_time; /* of the process, CLOCK_MONOTONIC: tells a number's next bearer apart */
     __u32 pid;        /* in the agent's pid namespace */
     __u32 reserved;
     char comm[AP_COMM_SZ]; /* of the process when the row was made */
     __u32 buckets[AP_HISTOGRAM_BUCKETS];
+};
+
+/* A CPU's own row; it is free while all of the key is zero. */
+struct ap_syscall_own_row {
+    struct ap_syscall_key key;
+    struct ap_syscall_stats stats;
 };
 
 /* What found no room in the table, by number. */
@@ -57,9 +68,10 @@ struct ap_syscall_error_key {
 #define AP_ERRNO_ROWS 4096 /* MAX_ERRNO, include/linux/err.h, and zero */
 
 struct ap_syscall_config {
-    __u64 min_ns; /* --min-latency */
-    __u8 stacks;  /* --stacks */
-    __u8 reserved[7];
+    __u64 min_ns;   /* --min-latency */
+    __u32 own_rows; /* of each CPU */
+    __u8 stacks;    /* --stacks */
+    __u8 reserved[3];
 };
 
 /* Locks

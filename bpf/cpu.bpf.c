@@ -14,7 +14,7 @@ static __always_inline __u32 take_sample(struct bpf_perf_event_data *ctx, __u64 
 
     if (!(__u32)bpf_get_current_pid_tgid())
         return AP_COUNTER_IDLE; /* only the idle tasks have number 0 */
-    if (!in_scope(task, process_id(task)))
+    if (!in_scope(task))
         return AP_COUNTER_OUT_OF_SCOPE;
     rec = enter_scratch();
     if (!rec)

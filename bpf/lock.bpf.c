@@ -300,7 +300,7 @@ static __always_inline int on_enter(struct bpf_raw_tracepoint_args *ctx, const b
     __u32 operation;
 
     side = side_of_call(task, (struct pt_regs *)ctx->args[0], (__u32)ctx->args[1], &address, &operation, storage);
-    if (side == FUTEX_NEITHER || !in_scope(task, process_id(task)))
+    if (side == FUTEX_NEITHER || !in_scope(task))
         return 0;
     thread = thread_of(task, true, storage);
     if (!thread) {
@@ -380,7 +380,7 @@ static __always_inline int on_contention(__u64 *ctx, const bool storage)
     struct thread *thread;
     struct spins *spins;
 
-    if (guard_held() || !in_scope(task, process_id(task)))
+    if (guard_held() || !in_scope(task))
         return 0;
     now = bpf_ktime_get_ns();
     if (flags & AP_LCB_SPIN) {

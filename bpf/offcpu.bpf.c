@@ -88,22 +88,22 @@ static __always_inline __u64 fill_wait(struct record_scratch *rec, const struct 
     if (entry) {
         rec->head = entry->head;
         rec->head.key = entry->wake_ns;
+        bpf_probe_read_kernel_str(rec->head.comm, sizeof(rec->head.comm), &task->comm);
         user_sz = entry->head.user_cnt * 8;
         if (user_sz > sizeof(entry->frames))
             return 0; /* cannot happen; bounds it for the verifier */
         bpf_probe_read_kernel((char *)rec->addrs + kernel_sz, user_sz, entry->frames);
-        bpf_probe_read_kernel(rec->words, sizeof(rec->words), entry->words);
     } else {
         fill_head(&rec->head, task, AP_RECORD_OFFCPU, now);
         rec->head.flags |= AP_RECORD_BEFORE;
     }
-    rec->head.time_ns = bpf_ktime_get_ns(); /* behind its waker, also when the end was found out later */
+    rec->head.time_ns = same_stack ? now : bpf_ktime_get_ns(); /* behind its waker, also when the end is long ago */
     rec->head.cpu = bpf_get_smp_processor_id();
     rec->head.duration_ns = now - start;
     rec->head.kernel_cnt = kernel_sz / 8;
     if (kernel_sz >= (long)config.max_stack * 8)
         rec->head.flags |= AP_RECORD_KERNEL_TRUNCATED;
-    return finish_record(rec, kernel_sz + user_sz);
+    return finish_record(rec, kernel_sz + user_sz, entry ? entry->words : rec->words);
 }
 
 /* A wait has ended. `same_stack`: the task has not run since, so its kernel stack is that of the wait. */
@@ -143,7 +143,7 @@ static __always_inline void report_late(const struct blocked *entry, struct task
 /* `task` is the current one. */
 static __always_inline void switch_out(void *ctx, struct task_struct *task, int state, __u64 now, const bool deep)
 {
-    __u32 tid = BPF_CORE_READ(task, pid);
+    __u32 tid = task->pid;
     struct blocked *entry;
     __u64 size = 0;
 
@@ -154,7 +154,7 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, int 
         guarded_delete(&tasks, &tid);
         return;
     }
-    if (!in_scope(task, process_id(task)))
+    if (!in_scope(task))
         return;
     entry = enter_task(task, tid);
     if (!entry) {
@@ -168,12 +168,11 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, int 
     if (offcpu.sample_every > 1 && bpf_get_prandom_u32() % offcpu.sample_every)
         return;
     entry->wake_ns = 0;
-    entry->switches = BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw);
-    entry->ran_ns = BPF_CORE_READ(task, se.sum_exec_runtime);
+    entry->switches = task->nvcsw + task->nivcsw;
+    entry->ran_ns = task->se.sum_exec_runtime;
     entry->head.number = state;
     entry->head.flags &= AP_RECORD_KERNEL_THREAD;
     entry->head.word_cnt = 0;
-    bpf_probe_read_kernel_str(entry->head.comm, sizeof(entry->head.comm), &task->comm);
     if (!entry->head.flags)
         size = deep ? capture_user_deep(ctx, NULL, &entry->head, entry->words, entry->frames, AP_BLOCKED_FRAMES_MAX)
                     : capture_user_plain(ctx, &entry->head, entry->frames, AP_BLOCKED_FRAMES_MAX);
@@ -184,13 +183,12 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, int 
 /* True when the wait of a task without an entry is worth a record: it is older than the recording. */
 static __always_inline bool is_old(struct task_struct *task)
 {
-    return BPF_CORE_READ(task, start_time) < begin_ns && !config.filter_cgroup &&
-           in_scope_by_name(task, process_id(task));
+    return BPF_CORE_READ(task, start_time) < begin_ns && !config.filter_cgroup && in_scope_by_name(task);
 }
 
 static __always_inline void switch_in(struct task_struct *task, __u64 now)
 {
-    __u32 tid = BPF_CORE_READ(task, pid);
+    __u32 tid = task->pid;
     struct blocked *entry = bpf_map_lookup_elem(&tasks, &tid);
     __u64 start = entry ? entry->start_ns : begin_ns;
 
@@ -208,9 +206,9 @@ static __always_inline int on_switch(__u64 *ctx, const bool deep)
     struct task_struct *prev = (struct task_struct *)ctx[1], *next = (struct task_struct *)ctx[2];
     __u64 now = bpf_ktime_get_ns();
 
-    if (BPF_CORE_READ(prev, pid))
+    if (prev->pid)
         switch_out(ctx, prev, state_of(prev, ctx[0], offcpu.has_state ? ctx[3] : 0), now, deep);
-    if (BPF_CORE_READ(next, pid))
+    if (next->pid)
         switch_in(next, now);
     return 0;
 }

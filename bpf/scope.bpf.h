@@ -160,13 +160,27 @@ static __always_inline void read_comm(struct task_struct *task, char *comm)
     bpf_probe_read_kernel_str(comm, AP_COMM_SZ, &task->comm);
 }
 
-/* True when --pid and --comm take `task` into the capture. `pid`: its process id in the agent's namespace. */
-static __always_inline bool in_scope_by_name(struct task_struct *task, __u32 pid)
+/* Process id of a task in the agent's pid namespace; 0 when it is not visible there. */
+static __always_inline __u32 process_id(struct task_struct *task)
+{
+    __u32 tgid = BPF_CORE_READ(task, tgid);
+
+    if (!config.pid_ns_inum)
+        return tgid;
+    return pid_in_agent_ns(BPF_CORE_READ(task, group_leader, thread_pid), tgid);
+}
+
+/* True when --pid and --comm take `task` into the capture. */
+static __always_inline bool in_scope_by_name(struct task_struct *task)
 {
     char comm[AP_COMM_SZ] __attribute__((aligned(8)));
+    __u32 pid;
 
-    if (config.filter_pid && !bpf_map_lookup_elem(&targets, &pid))
-        return false;
+    if (config.filter_pid) {
+        pid = process_id(task);
+        if (!bpf_map_lookup_elem(&targets, &pid))
+            return false;
+    }
     if (config.comm_cnt) {
         read_comm(task, comm);
         if (comm_matches(comm))
@@ -178,21 +192,11 @@ static __always_inline bool in_scope_by_name(struct task_struct *task, __u32 pid
 }
 
 /* The same with --cgroup, which the kernel tells of the current task only. */
-static __always_inline bool in_scope(struct task_struct *task, __u32 pid)
+static __always_inline bool in_scope(struct task_struct *task)
 {
     if (config.filter_cgroup && bpf_current_task_under_cgroup(&cgroups, 0) != 1)
         return false;
-    return in_scope_by_name(task, pid);
-}
-
-/* Process id of a task in the agent's pid namespace; 0 when it is not visible there. */
-static __always_inline __u32 process_id(struct task_struct *task)
-{
-    __u32 tgid = BPF_CORE_READ(task, tgid);
-
-    if (!config.pid_ns_inum)
-        return tgid;
-    return pid_in_agent_ns(BPF_CORE_READ(task, group_leader, thread_pid), tgid);
+    return in_scope_by_name(task);
 }
 
 #endif

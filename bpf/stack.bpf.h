@@ -123,15 +123,29 @@ struct fp_search {
     __u64 sp, found;
 };
 
+/* Words looked at in one call of bpf_loop, which costs as much as looking at several. */
+#define SEARCH_WORDS 8
+_Static_assert(AP_STACK_WORDS_MAX % SEARCH_WORDS == 0, "all words are looked at");
+
 /* Takes a word of the stack for a saved frame pointer when a chain of frames begins there; 1 ends the search. */
-static long try_saved_fp(__u64 index, struct fp_search *search)
+static long try_saved_fps(__u64 index, struct fp_search *search)
 {
-    if (index >= AP_STACK_WORDS_MAX)
+    __u64 first = index * SEARCH_WORDS, word, at;
+    __u32 i;
+
+    barrier_var(first); /* one register, so that the verifier sees what was checked */
+    if (first > AP_STACK_WORDS_MAX - SEARCH_WORDS)
         return 1;
-    if (!begins_chain(search->words[index], search->sp + index * 8))
-        return 0;
-    search->found = search->words[index];
-    return 1;
+#pragma unroll
+    for (i = 0; i < SEARCH_WORDS; i++) {
+        word = search->words[first + i];
+        at = search->sp + (first + i) * 8;
+        if (word - at > FP_DISTANCE_MAX || !begins_chain(word, at))
+            continue;
+        search->found = word;
+        return 1;
+    }
+    return 0;
 }
 
 /* A C library without frame pointers may have used the register for something else: looks for the place on the stack
@@ -140,7 +154,7 @@ static __always_inline __u64 find_saved_fp(const __u64 *words, __u64 sp)
 {
     struct fp_search search = {.words = words, .sp = sp};
 
-    bpf_loop(AP_STACK_WORDS_MAX, try_saved_fp, &search, 0);
+    bpf_loop(AP_STACK_WORDS_MAX / SEARCH_WORDS, try_saved_fps, &search, 0);
     return search.found;
 }
 
@@ -189,14 +203,14 @@ static __always_inline __u64 capture_user_plain(void *ctx, struct ap_record *hea
     return size;
 }
 
-/* Moves the stack words behind `addrs_sz` bytes of addresses. Returns the size of the whole record in bytes. */
-static __always_inline __u64 finish_record(struct record_scratch *rec, __u64 addrs_sz)
+/* Puts the stack words behind `addrs_sz` bytes of addresses. Returns the size of the whole record in bytes. */
+static __always_inline __u64 finish_record(struct record_scratch *rec, __u64 addrs_sz, const __u64 *words)
 {
     barrier_var(addrs_sz);
     if (addrs_sz > SCRATCH_ADDRS_SZ)
         return 0; /* cannot happen; bounds it for the verifier */
     if (rec->head.word_cnt)
-        bpf_probe_read_kernel((char *)rec->addrs + addrs_sz, sizeof(rec->words), rec->words);
+        bpf_probe_read_kernel((char *)rec->addrs + addrs_sz, sizeof(rec->words), words);
     return AP_RECORD_HEAD_SZ + addrs_sz + (rec->head.word_cnt ? sizeof(rec->words) : 0);
 }
 
@@ -224,7 +238,7 @@ static __always_inline __u64 capture_stack(void *ctx, bpf_user_pt_regs_t *regs, 
     rec->head.user_cnt = user_sz / 8;
     if (kernel_sz >= (long)config.max_stack * 8)
         rec->head.flags |= AP_RECORD_KERNEL_TRUNCATED;
-    return finish_record(rec, kernel_sz + user_sz);
+    return finish_record(rec, kernel_sz + user_sz, rec->words);
 }
 
 #endif

@@ -28,8 +28,13 @@ struct location_entry {
     struct location_key key;
 };
 
+/* Places among which a location is looked for first, by module and offset; a power of two. */
+#define RECENT_LOCATIONS 1024
+
 struct ap_collect_index {
     struct ap_processes *processes;
+    struct location_entry *recent[RECENT_LOCATIONS];
+    struct ap_unwind_cache rules;
     struct ap_map locations, traces;
     size_t location_cap, trace_cap;
     struct {
@@ -60,13 +65,24 @@ static void *grow(void *array, size_t cnt, size_t *cap)
     return bigger;
 }
 
+static struct location_entry **recent_place(struct ap_collect_index *index, const struct location_key *key)
+{
+    uint64_t hash = (key->offset + ((uint64_t)key->module << 33 | (uint64_t)key->waker << 32)) * 0x9e3779b97f4a7c15ULL;
+
+    return &index->recent[hash >> 32 & (RECENT_LOCATIONS - 1)];
+}
+
 static int intern_location(struct ap_collect *collect, uint32_t module, uint64_t offset, bool waker, uint32_t *ret_id)
 {
     struct location_key key = {.module = module, .waker = waker, .offset = offset};
     struct ap_collect_index *index = collect->index;
+    struct location_entry **recent = recent_place(index, &key), *entry = *recent;
     struct ap_location **locations;
-    struct location_entry *entry;
 
+    if (entry && !memcmp(&entry->key, &key, sizeof(key))) {
+        *ret_id = entry->location.id;
+        return 0;
+    }
     entry = ap_map_get(&index->locations, &key, sizeof(key));
     if (!entry) {
         locations = grow(collect->locations, collect->location_cnt, &index->location_cap);
@@ -84,6 +100,7 @@ static int intern_location(struct ap_collect *collect, uint32_t module, uint64_t
         }
         locations[collect->location_cnt++] = &entry->location;
     }
+    *recent = entry;
     *ret_id = entry->location.id;
     return 0;
 }
@@ -151,7 +168,7 @@ static void push_user_frames(struct ap_collect *collect, const struct ap_record 
     uint32_t cnt, module, i;
     bool cut;
 
-    cnt = ap_leaf_repair(collect->index->processes, process, record, addrs, &cut);
+    cnt = ap_leaf_repair(collect->index->processes, process, &collect->index->rules, record, addrs, &cut);
     if (cut)
         collect->index->scratch.trace.flags |= AP_RECORD_USER_TRUNCATED;
     for (i = 0; i < cnt; i++) {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/leaf.h"
 
-#include "symbol/unwind.h"
-
 #include <string.h>
 
 struct lookup {
@@ -28,8 +26,8 @@ static uint32_t common(const uint64_t *walked, uint32_t walked_cnt, const uint64
     return matched;
 }
 
-uint32_t ap_leaf_repair(struct ap_processes *processes, struct ap_process *process, const struct ap_record *record,
-                        uint64_t *ret_addrs, bool *ret_cut)
+uint32_t ap_leaf_repair(struct ap_processes *processes, struct ap_process *process, struct ap_unwind_cache *cache,
+                        const struct ap_record *record, uint64_t *ret_addrs, bool *ret_cut)
 {
     const uint64_t *chain = (const uint64_t *)(record + 1) + record->kernel_cnt, *words = chain + record->user_cnt;
     struct lookup lookup = {processes, process};
@@ -43,7 +41,8 @@ uint32_t ap_leaf_repair(struct ap_processes *processes, struct ap_process *proce
                                             .bp = record->bp,
                                             .words = words,
                                             .word_cnt = record->word_cnt,
-                                            .until_bp = UINT64_MAX};
+                                            .until_bp = UINT64_MAX,
+                                            .cache = cache};
 
         ap_unwind_leaf(&leaf, table_at, &lookup, ret_addrs, AP_STACK_WORDS_MAX, &walk);
         known = common(ret_addrs, walk.cnt, chain, cnt);

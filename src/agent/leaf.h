@@ -6,6 +6,7 @@
 
 #include "abi/record.h"
 #include "agent/process.h"
+#include "symbol/unwind.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,8 +15,9 @@
 #define AP_LEAF_FRAMES_MAX (AP_USER_FRAMES_MAX + AP_STACK_WORDS_MAX)
 
 /* Writes the user half of a checked record to `ret_addrs` (room for AP_LEAF_FRAMES_MAX), repaired as far as words and
- * unwind information allow, otherwise as it is. *ret_cut: callers further out are missing. Number of addresses. */
-uint32_t ap_leaf_repair(struct ap_processes *processes, struct ap_process *process, const struct ap_record *record,
-                        uint64_t *ret_addrs, bool *ret_cut);
+ * unwind information allow, otherwise as it is. `cache` (NULL = none) goes with the modules of `processes`. *ret_cut:
+ * callers further out are missing. Number of addresses. */
+uint32_t ap_leaf_repair(struct ap_processes *processes, struct ap_process *process, struct ap_unwind_cache *cache,
+                        const struct ap_record *record, uint64_t *ret_addrs, bool *ret_cut);
 
 #endif

@@ -156,31 +156,36 @@ static int read_iterator(int fd, struct ap_buf *buf)
     }
 }
 
-int ap_programs_iterate(const struct bpf_program *program, ap_programs_record_fn fn, void *ctx)
+int ap_programs_iterate(const struct bpf_program *program, struct ap_buf *records)
 {
     struct bpf_link *link = bpf_program__attach_iter(program, NULL);
-    const struct ap_record *record;
-    struct ap_buf buf;
     size_t at = 0;
     int fd, rc;
 
     if (!link)
         return -errno;
-    ap_buf_init(&buf, AP_ITERATOR_SZ_MAX);
     fd = bpf_iter_create(bpf_link__fd(link));
-    rc = fd < 0 ? fd : read_iterator(fd, &buf);
+    rc = fd < 0 ? fd : read_iterator(fd, records);
     if (fd >= 0)
         close(fd);
     bpf_link__destroy(link);
-    while (at < buf.len && !ap_record_check(buf.data + at, buf.len - at)) {
-        record = (const struct ap_record *)(buf.data + at); /* all sizes are multiples of 8 */
-        fn(ctx, record);
-        at += ap_record_size(record);
-    }
-    if (!rc && at < buf.len)
+    while (at < records->len && !ap_record_check(records->data + at, records->len - at))
+        at += ap_record_size((const struct ap_record *)(records->data + at)); /* all sizes are multiples of 8 */
+    if (!rc && at < records->len)
         rc = -EBADMSG;
-    ap_buf_done(&buf);
+    records->len = at;
     return rc;
+}
+
+const struct ap_record *ap_record_next(const struct ap_buf *records, size_t *at)
+{
+    const struct ap_record *record;
+
+    if (*at >= records->len)
+        return NULL;
+    record = (const struct ap_record *)(records->data + *at);
+    *at += ap_record_size(record);
+    return record;
 }
 
 void ap_programs_wait(void)

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct ap_buf;
 struct bpf_map;
 struct bpf_object;
 struct bpf_program;
@@ -41,11 +42,12 @@ uint64_t ap_programs_fd_memory(int fd);
 /* Longest output of an iterator: some 50,000 of the largest records that one writes. */
 #define AP_ITERATOR_SZ_MAX (128u << 20)
 
-/* Called per record that an iterator program wrote. */
-typedef void (*ap_programs_record_fn)(void *ctx, const struct ap_record *record);
+/* Runs an iterator over all tasks, whose program writes records into its file, and fills `records` (empty, of at most
+ * AP_ITERATOR_SZ_MAX) with checked ones, one behind the other. 0 or negative errno, also when some were read. */
+int ap_programs_iterate(const struct bpf_program *program, struct ap_buf *records);
 
-/* Runs an iterator over all tasks, whose program writes records into its file. 0 or negative errno. */
-int ap_programs_iterate(const struct bpf_program *program, ap_programs_record_fn fn, void *ctx);
+/* Walks checked records that lie one behind the other: start with *at = 0; the next one, NULL at the end. */
+const struct ap_record *ap_record_next(const struct ap_buf *records, size_t *at);
 
 /* Checks a record's version, type and sizes against its length. 0 or -EINVAL. */
 int ap_record_check(const void *record, size_t len);

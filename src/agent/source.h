@@ -60,8 +60,26 @@ struct ap_source {
     void *state;                /* private to the source */
 };
 
-/* The line of a self-test: "ok NAME" or "failed NAME: reason". 1 when it failed, else 0. */
-int ap_source_tell(const struct ap_source_env *env, struct ap_out *out, const char *name, bool failed, int rc);
+/* The programs of a source, which come in two variants: `deep` for kernels that have bpf_loop (5.17) and what that
+ * brings (struct ap_kernel), plain for older ones. */
+struct ap_source_programs {
+    const char *words;                  /* what they are called in a sentence: "the lock programs" */
+    const char *plain_name, *deep_name; /* in a self-test */
+    /* Opens, configures and loads the skeleton in one variant; owned by the caller. NULL with a negative errno in
+     * *ret_rc. */
+    void *(*load)(const struct ap_source_env *env, bool deep, int *ret_rc);
+    /* Frees a skeleton. Accepts NULL. */
+    void (*free)(void *skel);
+};
+
+/* Loads the deep variant on a kernel that has what it needs, the plain one on others, and when the deep one is refused.
+ * 0 with the skeleton, owned by the caller, in *ret_skel and its variant in *ret_deep; or negative errno with words
+ * that say what to do. */
+int ap_source_load(const struct ap_source_env *env, const struct ap_source_programs *programs, void **ret_skel,
+                   bool *ret_deep, struct ap_error *err);
+
+/* Loads both and frees them again: what ap_source_ops.self_test does. */
+int ap_source_test(const struct ap_source_env *env, const struct ap_source_programs *programs, struct ap_out *out);
 
 /* Leaves the frames of a tracepoint's own functions (it has `arg_cnt` arguments) out of kernel stacks that its program
  * took. Without the kernel's symbols they stay. */

@@ -30,8 +30,7 @@ struct sampler {
     bool running;
 };
 
-/* Opens, configures and loads. NULL with *ret_rc set on failure. */
-static struct cpu_bpf *load_skeleton(const struct ap_scope *scope, bool deep, int *ret_rc)
+static void *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
 {
     struct cpu_bpf *skel = cpu_bpf__open();
 
@@ -41,7 +40,7 @@ static struct cpu_bpf *load_skeleton(const struct ap_scope *scope, bool deep, in
     }
     bpf_program__set_autoload(skel->progs.cpu_sample, !deep);
     bpf_program__set_autoload(skel->progs.cpu_sample_deep, deep);
-    *ret_rc = ap_scope_adopt(scope, skel->obj, &skel->rodata->config);
+    *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
     if (!*ret_rc)
         *ret_rc = cpu_bpf__load(skel);
     if (*ret_rc) {
@@ -51,19 +50,18 @@ static struct cpu_bpf *load_skeleton(const struct ap_scope *scope, bool deep, in
     return skel;
 }
 
-static int load(struct sampler *sampler, const struct ap_source_env *env, struct ap_error *err)
+static void free_skeleton(void *skel)
 {
-    int rc;
-
-    sampler->deep = env->kernel->deep;
-    sampler->skel = load_skeleton(env->scope, sampler->deep, &rc);
-    if (!sampler->skel && sampler->deep) {
-        ap_log_warn("this kernel refuses the program for deep stacks: user stacks end at kernel.perf_event_max_stack");
-        sampler->deep = false;
-        sampler->skel = load_skeleton(env->scope, false, &rc);
-    }
-    return sampler->skel ? 0 : ap_programs_load_error(rc, "the BPF sampler", err);
+    cpu_bpf__destroy(skel);
 }
+
+static const struct ap_source_programs programs = {
+    .words = "the BPF sampler",
+    .plain_name = "cpu",
+    .deep_name = "cpu, deep and repaired user stacks",
+    .load = load_skeleton,
+    .free = free_skeleton,
+};
 
 /* perf_event_attr of the sampling event. In frequency mode the kernel holds the rate: exactly for the clock
  * event (period = 1 s / frequency), by adapting the period for hardware counters. */
@@ -114,6 +112,7 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     struct ap_cpus *cpus = calloc(1, sizeof(*cpus));
     struct perf_event_attr attr;
     int rc = -ENOMEM;
+    void *skel;
 
     source->state = sampler;
     if (!sampler || !cpus) {
@@ -124,9 +123,10 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     ap_perf_cpus_init(&sampler->events, 0);
     rc = ap_cpus_online(cpus, err);
     if (!rc)
-        rc = load(sampler, source->env, err);
+        rc = ap_source_load(source->env, &programs, &skel, &sampler->deep, err);
     if (rc)
         goto out;
+    sampler->skel = skel;
     sampling_attr(sampler->config, &attr);
     rc = ap_perf_cpus_open(&sampler->events, &attr, cpus, sampling_fd(sampler));
     rc = rc < 0 ? open_error(sampler->config, rc, err) : 0;
@@ -278,20 +278,7 @@ static uint64_t lost(const struct ap_source *source)
 
 static int self_test(struct ap_source_env *env, struct ap_out *out)
 {
-    struct cpu_bpf *skel;
-    int failed = 0, rc;
-
-    skel = load_skeleton(env->scope, false, &rc);
-    failed += ap_source_tell(env, out, "cpu", !skel, rc);
-    cpu_bpf__destroy(skel);
-    if (!env->kernel->deep) {
-        ap_out_str(out, "unavailable cpu, deep and repaired user stacks: needs the helper bpf_loop (Linux 5.17)\n");
-        return failed;
-    }
-    skel = load_skeleton(env->scope, true, &rc);
-    failed += ap_source_tell(env, out, "cpu, deep and repaired user stacks", !skel, rc);
-    cpu_bpf__destroy(skel);
-    return failed;
+    return ap_source_test(env, &programs, out);
 }
 
 const struct ap_source_ops ap_source_cpu = {

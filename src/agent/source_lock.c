@@ -68,7 +68,7 @@ struct locks {
 /* Programs
  * -------------------------------------------------------------------------------------------------------- */
 
-static struct lock_bpf *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
+static void *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
 {
     struct lock_bpf *skel = lock_bpf__open();
     bool contention = deep && env->kernel->contention;
@@ -101,11 +101,25 @@ static struct lock_bpf *load_skeleton(const struct ap_source_env *env, bool deep
     return skel;
 }
 
+static void free_skeleton(void *skel)
+{
+    lock_bpf__destroy(skel);
+}
+
+static const struct ap_source_programs programs = {
+    .words = "the lock programs",
+    .plain_name = "lock",
+    .deep_name = "lock, by task storage",
+    .load = load_skeleton,
+    .free = free_skeleton,
+};
+
 static int open_source(struct ap_source *source, struct ap_error *err)
 {
     const struct ap_source_env *env = source->env;
     struct locks *locks = calloc(1, sizeof(*locks));
-    int rc = 0;
+    void *skel;
+    int rc;
 
     source->state = locks;
     if (!locks)
@@ -114,14 +128,10 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     ap_map_init(&locks->processes, PROCESSES_MAX);
     ap_map_init(&locks->sums, SUMS_MAX);
     ap_buf_init(&locks->in_flight, AP_ITERATOR_SZ_MAX);
-    locks->deep = env->kernel->deep;
-    locks->skel = load_skeleton(env, locks->deep, &rc);
-    if (!locks->skel && locks->deep) {
-        locks->deep = false;
-        locks->skel = load_skeleton(env, false, &rc);
-    }
-    if (!locks->skel)
-        return ap_programs_load_error(rc, "the lock programs", err);
+    rc = ap_source_load(env, &programs, &skel, &locks->deep, err);
+    if (rc)
+        return rc;
+    locks->skel = skel;
     ap_source_skip_tracepoint(source, "contention_end", 2);
     if (!locks->deep || !env->kernel->contention)
         ap_log_info("this kernel does not tell of its own locks (Linux 5.19): only those of user space are recorded");
@@ -165,7 +175,7 @@ static int start(struct ap_source *source, struct ap_error *err)
     struct locks *locks = source->state;
     struct lock_bpf *skel = locks->skel;
     bool deep = locks->deep, contention = deep && source->env->kernel->contention;
-    struct bpf_program *const programs[] = {
+    struct bpf_program *const order[] = {
         deep ? NULL : skel->progs.lock_forget,
         deep ? skel->progs.lock_waking : skel->progs.lock_waking_plain,
         deep ? skel->progs.lock_exit : skel->progs.lock_exit_plain,
@@ -177,12 +187,12 @@ static int start(struct ap_source *source, struct ap_error *err)
     size_t i;
 
     locks->drained_ns = ap_clock_monotonic_ns();
-    for (i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
-        if (!programs[i])
+    for (i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        if (!order[i])
             continue;
-        link = bpf_program__attach(programs[i]);
+        link = bpf_program__attach(order[i]);
         if (!link)
-            return ap_error_errno(err, -errno, "cannot attach the program %s", bpf_program__name(programs[i]));
+            return ap_error_errno(err, -errno, "cannot attach the program %s", bpf_program__name(order[i]));
         locks->links[locks->link_cnt++] = link;
     }
     return 0;
@@ -296,14 +306,6 @@ static void tick(struct ap_source *source, uint64_t now_ns)
         empty_table(source, now_ns);
 }
 
-static void keep_in_flight(void *ctx, const struct ap_record *record)
-{
-    struct locks *locks = ctx;
-
-    if (!ap_buf_append(&locks->in_flight, record, ap_record_size(record)))
-        locks->in_flight_cnt++;
-}
-
 static void stop(struct ap_source *source)
 {
     struct locks *locks = source->state;
@@ -314,7 +316,7 @@ static void stop(struct ap_source *source)
     if (!source->env->kernel->iter)
         return;
     rc = ap_programs_iterate(locks->deep ? locks->skel->progs.lock_in_flight : locks->skel->progs.lock_in_flight_plain,
-                             keep_in_flight, locks);
+                             &locks->in_flight);
     if (rc)
         ap_log_warn("cannot list the waits that go on: %s", strerror(-rc));
 }
@@ -327,10 +329,10 @@ static void add_in_flight(struct ap_source *source)
     struct locks *locks = source->state;
     const struct ap_record *record;
     struct sum *sum;
-    size_t at;
+    size_t at = 0;
 
-    for (at = 0; at < locks->in_flight.len; at += ap_record_size(record)) {
-        record = (const struct ap_record *)(locks->in_flight.data + at);
+    while ((record = ap_record_next(&locks->in_flight, &at))) {
+        locks->in_flight_cnt++;
         sum = sum_of(source, &(struct ap_lock_key){.waiter = record->key,
                                                    .address = record->object,
                                                    .host_pid = record->host_pid,
@@ -623,19 +625,7 @@ static uint64_t lost(const struct ap_source *source)
 
 static int self_test(struct ap_source_env *env, struct ap_out *out)
 {
-    struct lock_bpf *skel;
-    int failed = 0, rc, deep;
-
-    for (deep = 0; deep <= 1; deep++) {
-        if (deep && !env->kernel->deep) {
-            ap_out_str(out, "unavailable lock, by task storage: needs the helper bpf_loop (Linux 5.17)\n");
-            break;
-        }
-        skel = load_skeleton(env, deep, &rc);
-        failed += ap_source_tell(env, out, deep ? "lock, by task storage" : "lock", !skel, rc);
-        lock_bpf__destroy(skel);
-    }
-    return failed;
+    return ap_source_test(env, &programs, out);
 }
 
 const struct ap_source_ops ap_source_lock = {

@@ -32,7 +32,7 @@ struct offcpu {
     bool deep;
 };
 
-static struct offcpu_bpf *load_skeleton(const struct ap_source_env *env, bool deep, bool waker, int *ret_rc)
+static void *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
 {
     struct offcpu_bpf *skel = offcpu_bpf__open();
     const struct ap_agent_config *config = env->config;
@@ -50,8 +50,8 @@ static struct offcpu_bpf *load_skeleton(const struct ap_source_env *env, bool de
     memcpy((void *)&skel->rodata->offcpu, &opts, sizeof(opts));
     bpf_program__set_autoload(skel->progs.offcpu_switch, !deep);
     bpf_program__set_autoload(skel->progs.offcpu_switch_deep, deep);
-    bpf_program__set_autoload(skel->progs.offcpu_waking, waker && !deep);
-    bpf_program__set_autoload(skel->progs.offcpu_waking_deep, waker && deep);
+    bpf_program__set_autoload(skel->progs.offcpu_waking, config->waker && !deep);
+    bpf_program__set_autoload(skel->progs.offcpu_waking_deep, config->waker && deep);
     bpf_program__set_autoload(skel->progs.offcpu_in_flight, env->kernel->iter);
     *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
     if (!*ret_rc)
@@ -65,10 +65,24 @@ static struct offcpu_bpf *load_skeleton(const struct ap_source_env *env, bool de
     return skel;
 }
 
+static void free_skeleton(void *skel)
+{
+    offcpu_bpf__destroy(skel);
+}
+
+static const struct ap_source_programs programs = {
+    .words = "the off-CPU programs",
+    .plain_name = "offcpu",
+    .deep_name = "offcpu, repaired user stacks",
+    .load = load_skeleton,
+    .free = free_skeleton,
+};
+
 static int open_source(struct ap_source *source, struct ap_error *err)
 {
     const struct ap_source_env *env = source->env;
     struct offcpu *offcpu = calloc(1, sizeof(*offcpu));
+    void *skel;
     int rc;
 
     source->state = offcpu;
@@ -76,14 +90,10 @@ static int open_source(struct ap_source *source, struct ap_error *err)
         return ap_error_set(err, -ENOMEM, "out of memory");
     ap_map_init(&offcpu->wakers, WAKERS_MAX);
     ap_buf_init(&offcpu->in_flight, AP_ITERATOR_SZ_MAX);
-    offcpu->deep = env->kernel->deep;
-    offcpu->skel = load_skeleton(env, offcpu->deep, env->config->waker, &rc);
-    if (!offcpu->skel && offcpu->deep) {
-        offcpu->deep = false;
-        offcpu->skel = load_skeleton(env, false, env->config->waker, &rc);
-    }
-    if (!offcpu->skel)
-        return ap_programs_load_error(rc, "the off-CPU programs", err);
+    rc = ap_source_load(env, &programs, &skel, &offcpu->deep, err);
+    if (rc)
+        return rc;
+    offcpu->skel = skel;
     if (env->config->waker)
         ap_source_skip_tracepoint(source, "sched_waking", 1);
     if (!env->kernel->iter)
@@ -126,14 +136,6 @@ static int start(struct ap_source *source, struct ap_error *err)
     return offcpu->switch_link ? 0 : ap_error_errno(err, -errno, "cannot attach to the tracepoint sched_switch");
 }
 
-static void keep_in_flight(void *ctx, const struct ap_record *record)
-{
-    struct offcpu *offcpu = ctx;
-
-    if (!ap_buf_append(&offcpu->in_flight, record, ap_record_size(record)))
-        offcpu->in_flight_cnt++;
-}
-
 static void stop(struct ap_source *source)
 {
     struct offcpu *offcpu = source->state;
@@ -145,7 +147,7 @@ static void stop(struct ap_source *source)
     ap_programs_wait();
     if (!source->env->kernel->iter)
         return;
-    rc = ap_programs_iterate(offcpu->skel->progs.offcpu_in_flight, keep_in_flight, offcpu);
+    rc = ap_programs_iterate(offcpu->skel->progs.offcpu_in_flight, &offcpu->in_flight);
     if (rc)
         ap_log_warn("cannot list the waits that go on: %s", strerror(-rc));
 }
@@ -221,11 +223,11 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
     const struct ap_source_env *env = source->env;
     struct offcpu *offcpu = source->state;
     const struct ap_record *record;
-    size_t at;
+    size_t at = 0;
 
-    for (at = 0; at < offcpu->in_flight.len; at += ap_record_size(record)) {
-        record = (const struct ap_record *)(offcpu->in_flight.data + at);
+    while ((record = ap_record_next(&offcpu->in_flight, &at))) {
         take_wait(source, record);
+        offcpu->in_flight_cnt++;
     }
     fill_account(source, account);
     return ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
@@ -249,19 +251,7 @@ static uint64_t lost(const struct ap_source *source)
 
 static int self_test(struct ap_source_env *env, struct ap_out *out)
 {
-    struct offcpu_bpf *skel;
-    int failed = 0, rc, deep;
-
-    for (deep = 0; deep <= 1; deep++) {
-        if (deep && !env->kernel->deep) {
-            ap_out_str(out, "unavailable offcpu, repaired user stacks: needs the helper bpf_loop (Linux 5.17)\n");
-            break;
-        }
-        skel = load_skeleton(env, deep, true, &rc);
-        failed += ap_source_tell(env, out, deep ? "offcpu, repaired user stacks" : "offcpu", !skel, rc);
-        offcpu_bpf__destroy(skel);
-    }
-    return failed;
+    return ap_source_test(env, &programs, out);
 }
 
 const struct ap_source_ops ap_source_offcpu = {

@@ -21,6 +21,8 @@
 
 /* Tables are emptied when half full, and at least this often. */
 #define DRAIN_EVERY_NS 10000000000ULL
+/* Processes remembered of one emptying. */
+#define BEARERS_MAX (AP_SYSCALL_TABLE_ROWS + AP_SYSCALL_OWN_ROWS_ALL)
 /* Name of what did not fit the kernel's tables. */
 #define OTHER_COMM "(other)"
 
@@ -53,10 +55,21 @@ struct syscalls {
     bool deep;
 };
 
-static struct syscall_bpf *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
+/* Rows that each CPU gets to itself. */
+static uint32_t own_rows(void)
+{
+    uint32_t rows = AP_SYSCALL_OWN_ROWS_MAX;
+
+    while (rows > AP_SYSCALL_OWN_ROWS_MIN && rows * ap_programs_cpus() > AP_SYSCALL_OWN_ROWS_ALL)
+        rows /= 2;
+    return rows;
+}
+
+static void *load_skeleton(const struct ap_source_env *env, bool deep, int *ret_rc)
 {
     struct syscall_bpf *skel = syscall_bpf__open();
-    struct ap_syscall_config opts = {.min_ns = env->config->min_latency_ns, .stacks = env->config->stacks};
+    struct ap_syscall_config opts = {
+        .min_ns = env->config->min_latency_ns, .own_rows = own_rows(), .stacks = env->config->stacks};
 
     if (!skel) {
         *ret_rc = -errno;
@@ -72,6 +85,10 @@ static struct syscall_bpf *load_skeleton(const struct ap_source_env *env, bool d
     bpf_program__set_autoload(skel->progs.syscall_in_flight_plain, !deep && env->kernel->iter);
     bpf_map__set_autocreate(skel->maps.calls, deep);
     *ret_rc = ap_scope_adopt(env->scope, skel->obj, &skel->rodata->config);
+    if (!*ret_rc)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.own_0, opts.own_rows);
+    if (!*ret_rc)
+        *ret_rc = bpf_map__set_max_entries(skel->maps.own_1, opts.own_rows);
     if (!*ret_rc && !deep)
         *ret_rc = bpf_map__set_max_entries(skel->maps.calls_by_tid, ap_programs_thread_slots());
     if (!*ret_rc)
@@ -83,33 +100,42 @@ static struct syscall_bpf *load_skeleton(const struct ap_source_env *env, bool d
     return skel;
 }
 
+static void free_skeleton(void *skel)
+{
+    syscall_bpf__destroy(skel);
+}
+
+static const struct ap_source_programs programs = {
+    .words = "the system call programs",
+    .plain_name = "syscall",
+    .deep_name = "syscall, by task storage",
+    .load = load_skeleton,
+    .free = free_skeleton,
+};
+
 static int open_source(struct ap_source *source, struct ap_error *err)
 {
     const struct ap_source_env *env = source->env;
     struct syscalls *syscalls = calloc(1, sizeof(*syscalls));
-    struct syscall_bpf *skel;
-    int rc = 0;
+    struct syscall_bpf *loaded;
+    void *skel;
+    int rc;
 
     source->state = syscalls;
     if (!syscalls)
         return ap_error_set(err, -ENOMEM, "out of memory");
     ap_buf_init(&syscalls->in_flight, AP_ITERATOR_SZ_MAX);
-    ap_map_init(&syscalls->bearers, AP_SYSCALL_TABLE_ROWS);
-    ap_map_init(&syscalls->bearers_before, AP_SYSCALL_TABLE_ROWS);
+    ap_map_init(&syscalls->bearers, BEARERS_MAX);
+    ap_map_init(&syscalls->bearers_before, BEARERS_MAX);
     ap_map_init(&syscalls->failures, AP_SYSCALL_ERROR_ROWS);
-    syscalls->deep = env->kernel->deep;
-    syscalls->skel = load_skeleton(env, syscalls->deep, &rc);
-    if (!syscalls->skel && syscalls->deep) {
-        syscalls->deep = false;
-        syscalls->skel = load_skeleton(env, false, &rc);
-    }
-    if (!syscalls->skel)
-        return ap_programs_load_error(rc, "the system call programs", err);
+    rc = ap_source_load(env, &programs, &skel, &syscalls->deep, err);
+    if (rc)
+        return rc;
+    syscalls->skel = loaded = skel;
     if (!env->kernel->iter)
         ap_log_warn("this kernel has no task iterators (Linux 5.8): calls that go on at the end are not reported");
-    skel = syscalls->skel;
-    syscalls->rows = ap_table_reader_new(skel->maps.table_0, skel->maps.table_1);
-    syscalls->errors = ap_table_reader_new(skel->maps.errors_0, skel->maps.errors_1);
+    syscalls->rows = ap_table_reader_new(loaded->maps.table_0, loaded->maps.table_1);
+    syscalls->errors = ap_table_reader_new(loaded->maps.errors_0, loaded->maps.errors_1);
     source->collect->profile->syscalls = syscalls->table = ap_syscalls_new(source->collect->profile->strings);
     if (!syscalls->rows || !syscalls->errors || !syscalls->table)
         return ap_error_set(err, -ENOMEM, "out of memory");
@@ -308,9 +334,12 @@ static void empty_tables(struct syscalls *syscalls, uint64_t now_ns)
     ap_programs_wait();
     ap_map_done_values(&syscalls->bearers_before);
     syscalls->bearers_before = syscalls->bearers;
-    ap_map_init(&syscalls->bearers, AP_SYSCALL_TABLE_ROWS);
+    ap_map_init(&syscalls->bearers, BEARERS_MAX);
     rc = ap_table_reader_drain(syscalls->errors, old, take_error, syscalls);
     rc = rc ? rc : ap_table_reader_drain(syscalls->rows, old, take_row, syscalls);
+    rc = rc ? rc
+            : ap_table_drain_own(old ? skel->maps.own_1 : skel->maps.own_0, sizeof(struct ap_syscall_key), take_row,
+                                 syscalls);
     add_failures_left(syscalls);
     if (rc)
         ap_log_warn("cannot read the table of system calls: %s", strerror(-rc));
@@ -329,13 +358,6 @@ static void tick(struct ap_source *source, uint64_t now_ns)
         empty_tables(syscalls, now_ns);
 }
 
-static void keep_in_flight(void *ctx, const struct ap_record *record)
-{
-    struct syscalls *syscalls = ctx;
-
-    ap_buf_append(&syscalls->in_flight, record, ap_record_size(record));
-}
-
 static void stop(struct ap_source *source)
 {
     struct syscalls *syscalls = source->state;
@@ -348,7 +370,7 @@ static void stop(struct ap_source *source)
     if (source->env->kernel->iter) {
         ap_programs_wait();
         rc = ap_programs_iterate(syscalls->deep ? skel->progs.syscall_in_flight : skel->progs.syscall_in_flight_plain,
-                                 keep_in_flight, syscalls);
+                                 &syscalls->in_flight);
         if (rc)
             ap_log_warn("cannot list the system calls that go on: %s", strerror(-rc));
     }
@@ -371,10 +393,9 @@ static void add_in_flight(struct syscalls *syscalls)
 {
     const struct ap_record *record;
     struct ap_syscall_row *row;
-    size_t at;
+    size_t at = 0;
 
-    for (at = 0; at < syscalls->in_flight.len; at += ap_record_size(record)) {
-        record = (const struct ap_record *)(syscalls->in_flight.data + at);
+    while ((record = ap_record_next(&syscalls->in_flight, &at))) {
         row = ap_syscalls_row(syscalls->table, identity(record->host_pid, record->key), record->pid, record->comm,
                               record->flags & AP_RECORD_COMPAT ? AP_SYSCALL_COMPAT : AP_SYSCALL_NATIVE, record->number);
         if (!row)
@@ -489,19 +510,7 @@ static uint64_t lost(const struct ap_source *source)
 
 static int self_test(struct ap_source_env *env, struct ap_out *out)
 {
-    struct syscall_bpf *skel;
-    int failed = 0, rc, deep;
-
-    for (deep = 0; deep <= 1; deep++) {
-        if (deep && !env->kernel->deep) {
-            ap_out_str(out, "unavailable syscall, by task storage: needs the helper bpf_loop (Linux 5.17)\n");
-            break;
-        }
-        skel = load_skeleton(env, deep, &rc);
-        failed += ap_source_tell(env, out, deep ? "syscall, by task storage" : "syscall", !skel, rc);
-        syscall_bpf__destroy(skel);
-    }
-    return failed;
+    return ap_source_test(env, &programs, out);
 }
 
 const struct ap_source_ops ap_source_syscall = {

@@ -2,12 +2,14 @@
 #include "agent/tables.h"
 
 #include "abi/tables.h"
+#include "agent/programs.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Rows fetched by one call into the kernel; it needs room for the fullest bucket of the hash. */
 #define BATCH_ROWS 512
@@ -80,4 +82,30 @@ int ap_table_reader_drain(struct ap_table_reader *reader, uint32_t generation, a
             return 0;
         more = true;
     }
+}
+
+static bool is_zero(const char *data, size_t sz)
+{
+    return !data[0] && !memcmp(data, data + 1, sz - 1);
+}
+
+int ap_table_drain_own(const struct bpf_map *map, size_t key_sz, ap_table_row_fn fn, void *ctx)
+{
+    size_t value_sz = (bpf_map__value_size(map) + 7) / 8 * 8, sz = ap_programs_cpus() * value_sz, at;
+    char *values = malloc(sz), *zeros = calloc(1, sz);
+    uint32_t i, cnt = bpf_map__max_entries(map);
+    int rc = values && zeros ? 0 : -ENOMEM;
+
+    for (i = 0; !rc && i < cnt; i++) {
+        rc = bpf_map__lookup_elem(map, &i, sizeof(i), values, sz, 0);
+        if (rc || is_zero(values, sz))
+            continue;
+        rc = bpf_map__update_elem(map, &i, sizeof(i), zeros, sz, 0);
+        for (at = 0; !rc && at < sz; at += value_sz)
+            if (!is_zero(values + at, key_sz))
+                fn(ctx, values + at, values + at + key_sz);
+    }
+    free(values);
+    free(zeros);
+    return rc;
 }

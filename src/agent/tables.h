@@ -3,6 +3,7 @@
 #ifndef APERTURE_AGENT_TABLES_H
 #define APERTURE_AGENT_TABLES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct bpf_map;
@@ -19,5 +20,9 @@ typedef void (*ap_table_row_fn)(void *ctx, const void *key, const void *value);
 /* Hands every row of one generation's map to `fn` and removes it. No program may write to that map meanwhile: switch
  * the generation, then ap_programs_wait(). 0 or negative errno; what was not read stays. */
 int ap_table_reader_drain(struct ap_table_reader *reader, uint32_t generation, ap_table_row_fn fn, void *ctx);
+
+/* The same for rows that each CPU has to itself: `map` is a per-CPU array of values that begin with a key of `key_sz`
+ * bytes, all zero where there is no row, and go on with the row. */
+int ap_table_drain_own(const struct bpf_map *map, size_t key_sz, ap_table_row_fn fn, void *ctx);
 
 #endif

@@ -428,6 +428,7 @@ static void emit_sample(struct writer *w, const struct ap_sample *sample)
     const struct ap_profile *profile = w->profile;
     const struct ap_stack *stack = &profile->stacks[sample->stack];
     const struct ap_series *series = &profile->series[sample->series];
+    uint32_t inside = stack->frame_cnt - ap_stack_marks(profile, stack);
 
     ap_buf_reset(&w->ids);
     for (uint32_t i = 0; i < stack->frame_cnt;) {
@@ -435,9 +436,9 @@ static void emit_sample(struct writer *w, const struct ap_sample *sample)
 
         put_varint(&w->ids, location_id(w, stack->first + i, cnt));
         i += cnt;
+        if (i == inside && stack->truncated)
+            put_varint(&w->ids, truncated_location(w));
     }
-    if (stack->truncated)
-        put_varint(&w->ids, truncated_location(w));
     ap_buf_reset(&w->msg);
     put_bytes(&w->msg, SAMPLE_LOCATION, &w->ids);
     ap_buf_reset(&w->sub);

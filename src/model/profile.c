@@ -353,6 +353,21 @@ int ap_profile_add_sample_at(struct ap_profile *profile, uint32_t series, uint32
     return 0;
 }
 
+uint32_t ap_stack_marks(const struct ap_profile *profile, const struct ap_stack *stack)
+{
+    const uint32_t *frames = &profile->stack_frames[stack->first];
+    const struct ap_frame *frame;
+    uint32_t cnt = 0;
+
+    while (cnt + 1 < stack->frame_cnt) {
+        frame = &profile->frames[frames[stack->frame_cnt - 1 - cnt]];
+        if (frame->kind != AP_FRAME_MARK || frame->waker)
+            break;
+        cnt++;
+    }
+    return cnt;
+}
+
 const char *ap_profile_str(const struct ap_profile *profile, uint32_t id)
 {
     return ap_strings_get(profile->strings, id);

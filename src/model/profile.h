@@ -72,11 +72,11 @@ struct ap_frame {
 /* A stack is `frame_cnt` frame indices, leaf first. An inlined frame stands before the frame that contains it and has
  * the same mapping and offset. With the waker known, the wait's frames are followed towards the leaf by the mark
  * "[woken by]" and the waker's frames the other way round: its leaf beside the mark, its thread name (AP_FRAME_PROCESS)
- * as the leaf of all; mark and frames have `waker` set. A mark such as "[preempted]" may be the outermost frame. */
+ * as the leaf of all; mark and frames have `waker` set. Marks such as "[preempted]" may be the outermost frames. */
 struct ap_stack {
     uint32_t first; /* index into ap_profile.stack_frames */
     uint32_t frame_cnt;
-    bool truncated; /* callers above the last frame are missing */
+    bool truncated; /* callers are missing: above the last frame, but inside of outer marks (ap_stack_marks) */
 };
 
 struct ap_series {
@@ -132,6 +132,10 @@ int ap_profile_add_sample(struct ap_profile *profile, uint32_t series, uint32_t 
 /* The same in the slot `slot`. */
 int ap_profile_add_sample_at(struct ap_profile *profile, uint32_t series, uint32_t stack, uint32_t slot, uint64_t count,
                              uint64_t value);
+
+/* Outer marks of a stack of this profile: its last frames, none of a waker, that say what became of the thread. What a
+ * truncated stack lacks belongs inside of them. The leaf is never one of them. */
+uint32_t ap_stack_marks(const struct ap_profile *profile, const struct ap_stack *stack);
 
 /* Text of a string id of this profile. */
 const char *ap_profile_str(const struct ap_profile *profile, uint32_t id);

@@ -84,33 +84,40 @@ static int child(struct builder *b, uint32_t parent, uint32_t key, const struct 
     return 0;
 }
 
+/* The node of a frame below `*node`, which it becomes. 0 or -ENOMEM. */
+static int add_frame(struct builder *b, uint32_t index, uint32_t *node)
+{
+    const struct ap_frame *frame = &b->profile->frames[index];
+    const struct ap_tree_node model = {
+        .name = frame->function,
+        .module = ap_functions_module(b->profile, frame),
+        .file = frame->file,
+        .line = frame->line,
+        .kind = frame->kind,
+        .inlined = frame->inlined,
+        .waker = frame->waker,
+    };
+
+    return child(b, *node, b->functions.of_frame[index], &model, node);
+}
+
 /* Adds one sample's path, outermost frame first, and credits its last node. */
 static int add_sample(struct builder *b, const struct ap_sample *sample)
 {
     const struct ap_profile *profile = b->profile;
     const struct ap_stack *stack = &profile->stacks[sample->stack];
     uint32_t comm = profile->series[sample->series].comm, node = 0;
+    uint32_t i = stack->frame_cnt, inside = i - ap_stack_marks(profile, stack);
     int r;
 
     r = child(b, 0, comm, &(struct ap_tree_node){.name = comm, .kind = AP_FRAME_PROCESS}, &node);
+    while (r == 0 && i > inside)
+        r = add_frame(b, profile->stack_frames[stack->first + --i], &node);
     if (r == 0 && stack->truncated)
         r = child(b, node, FUNCTION_TRUNCATED, &(struct ap_tree_node){.name = b->truncated, .kind = AP_FRAME_MARK},
                   &node);
-    for (uint32_t i = stack->frame_cnt; r == 0 && i-- > 0;) {
-        uint32_t index = profile->stack_frames[stack->first + i];
-        const struct ap_frame *frame = &profile->frames[index];
-        const struct ap_tree_node model = {
-            .name = frame->function,
-            .module = ap_functions_module(profile, frame),
-            .file = frame->file,
-            .line = frame->line,
-            .kind = frame->kind,
-            .inlined = frame->inlined,
-            .waker = frame->waker,
-        };
-
-        r = child(b, node, b->functions.of_frame[index], &model, &node);
-    }
+    while (r == 0 && i > 0)
+        r = add_frame(b, profile->stack_frames[stack->first + --i], &node);
     if (r != 0)
         return r;
     b->tree->nodes[node].self += sample->value;

@@ -7,7 +7,8 @@
 
 /* A node is one function called along one path. Children of a node are merged by (kind, inlined, waker, name, module).
  * Node 0 is the root, "all". Below it stands one AP_FRAME_PROCESS node per thread name, below those the outermost
- * frames. A truncated stack hangs below an AP_FRAME_MARK node "[truncated]" under its thread name. */
+ * frames. A truncated stack hangs below an AP_FRAME_MARK node "[truncated]" under its thread name, or under its outer
+ * marks (ap_stack_marks). */
 struct ap_tree_node {
     uint32_t name;   /* string id in the profile; the root's is "all" */
     uint32_t module; /* string id of the mapping's path, 0 = none */

@@ -318,6 +318,25 @@ static enum ap_unwind_end step(const struct ap_unwind_leaf *leaf, const struct a
     return AP_UNWIND_LIMIT;
 }
 
+/* ap_unwind_find(), with what was found lately. */
+static int find_rule(struct ap_unwind_cache *cache, const struct ap_unwind_table *table, uint64_t file_off,
+                     struct ap_unwind_rule *ret_rule)
+{
+    uint64_t hash = (file_off ^ (uint64_t)(uintptr_t)table << 16) * 0x9e3779b97f4a7c15ULL;
+    struct ap_unwind_cached *cached;
+
+    if (!cache)
+        return ap_unwind_find(table, file_off, ret_rule);
+    cached = &cache->rules[hash >> 32 & (AP_UNWIND_CACHE_RULES - 1)];
+    if (cached->table != table || cached->file_off != file_off) {
+        cached->table = table;
+        cached->file_off = file_off;
+        cached->rc = ap_unwind_find(table, file_off, &cached->rule);
+    }
+    *ret_rule = cached->rule;
+    return cached->rc;
+}
+
 /* A step from a function that keeps a frame pointer, or the end there. */
 static enum ap_unwind_end step_from_frame(const struct ap_unwind_leaf *leaf, const struct ap_unwind_rule *rule,
                                           struct frame *frame)
@@ -349,7 +368,7 @@ void ap_unwind_leaf(const struct ap_unwind_leaf *leaf, ap_unwind_lookup_fn looku
         ret_addrs[cnt++] = frame.ip;
         /* A return address is behind the call, which may be a function's last instruction. */
         table = lookup(ctx, frame.ip - (cnt > 1), &off);
-        if (!table || ap_unwind_find(table, off, &rule))
+        if (!table || find_rule(leaf->cache, table, off, &rule))
             end = AP_UNWIND_NO_RULE;
         else if (rule.outermost)
             end = AP_UNWIND_OUTERMOST;

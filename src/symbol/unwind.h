@@ -56,6 +56,18 @@ size_t ap_unwind_table_rows(const struct ap_unwind_table *table);
  * when its rule is none of the above (signal frames, stack switches). */
 int ap_unwind_find(const struct ap_unwind_table *table, uint64_t file_off, struct ap_unwind_rule *ret_rule);
 
+/* Rules found lately, each in the one place that its table and offset have: the same code is met again and again.
+ * All zero to begin with; not longer than the tables. */
+#define AP_UNWIND_CACHE_RULES 1024 /* a power of two */
+struct ap_unwind_cache {
+    struct ap_unwind_cached {
+        const struct ap_unwind_table *table;
+        uint64_t file_off;
+        struct ap_unwind_rule rule;
+        int rc; /* of ap_unwind_find */
+    } rules[AP_UNWIND_CACHE_RULES];
+};
+
 /* A thread when it was looked at. */
 struct ap_unwind_leaf {
     uint64_t ip, sp, bp;
@@ -65,6 +77,7 @@ struct ap_unwind_leaf {
      * frame is at this address, or as late as the words allow (UINT64_MAX), which also gets right what the frame
      * pointers would miss further out: the caller of a function without one that calls one with. */
     uint64_t until_bp;
+    struct ap_unwind_cache *cache; /* NULL = none; of one thread at a time */
 };
 
 /* Table of the file that is mapped at a run-time address, and the address as an offset in that file; NULL when there

@@ -43,7 +43,7 @@ static void check_rule(const struct ap_unwind_table *table, uint64_t off)
 static void check_walk(struct ap_unwind_table *table, const uint8_t *data, size_t size, uint64_t off, uint64_t until_bp)
 {
     uint64_t words[WORDS], addrs[ADDRS];
-    struct ap_unwind_leaf leaf = {BASE + off, 4096, 4096 + size % 512, words, 0, until_bp};
+    struct ap_unwind_leaf leaf = {BASE + off, 4096, 4096 + size % 512, words, 0, until_bp, NULL};
     struct ap_unwind_result result;
 
     leaf.word_cnt = (uint32_t)(size / sizeof(*words) < WORDS ? size / sizeof(*words) : WORDS);

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Time off the CPU is what the waiting program measures, told apart by why it waits, and by whom it is ended."""
+import pathlib
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -17,14 +20,15 @@ EVERYTHING = ("--min-block", "1us")
 
 def mark(tree, name):
     """What is below a mark of a thread, its truncated stacks with it."""
-    below = [node for node in tree["children"] if node["name"] != "[truncated]"]
-    below += [child for node in tree["children"] if node["name"] == "[truncated]" for child in node["children"]]
-    assert {(node["name"], node["kind"]) for node in below} <= {(one, "mark") for one in MARKS}
-    found = [node for node in below if node["name"] == name]
+    assert {(node["name"], node["kind"]) for node in tree["children"]} <= {(one, "mark") for one in MARKS}
+    found = [node for node in tree["children"] if node["name"] == name]
+    below = [child for node in found for child in node["children"]]
+    whole = [node for node in below if node["name"] != "[truncated]"]
+    whole += [child for node in below if node["name"] == "[truncated]" for child in node["children"]]
     return {
         **{"name": name, "kind": "mark", "self": 0},
         **{key: sum(node[key] for node in found) for key in ("value", "samples")},
-        "children": [child for node in found for child in node["children"]],
+        "children": whole,
     }
 
 
@@ -171,6 +175,25 @@ def test_interrupt_as_waker(out):
     found = with_waker(waits, "block_in_sleep")
     assert all(waker[-1]["name"] == "[interrupt]" for _, waker in found), found
     assert near(support.value_of(waits, "block_in_sleep"), off_cpu(own))
+
+
+def test_waker_outside_the_scope_is_named(out):
+    """Who ends a wait has a name also when it is not what --pid asks for, or has ended by the time anybody looks."""
+    own = pathlib.Path("/proc/thread-self/comm").read_text().strip()
+    with support.load(shutil.which("cat"), stdin=subprocess.PIPE) as target:
+        with Agent("--pid", target.pid, "--quiet", "--waker", "--output", out, mode="offcpu") as agent:
+            for _ in range(20):
+                time.sleep(0.02)  # a wait of cat, which this line ends
+                target.popen.stdin.write("\n")
+                target.popen.stdin.flush()
+                time.sleep(0.02)
+                subprocess.run(["echo"], stdout=target.popen.stdin, check=True)
+            agent.stop(signal.SIGINT)
+        assert agent.rc == 0, agent.err
+    waits = Capture(out).thread("offcpu", "cat")
+    named = [chain[-1] for chain, _ in support.chains(waits) if any(node["name"] == "[woken by]" for node in chain)]
+    assert all(node["kind"] == "process" for node in named)
+    assert {own, "echo"} <= {node["name"] for node in named} <= {own, "echo", "[interrupt]"}
 
 
 def test_without_waker_there_is_none(out):

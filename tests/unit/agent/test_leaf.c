@@ -47,6 +47,7 @@ static int end(void **state)
     return 0;
 }
 
+static struct ap_unwind_cache rules;
 static bool was_cut; /* by the last repair */
 
 static uint32_t repair(const struct record *record, uint64_t *ret_addrs)
@@ -54,7 +55,7 @@ static uint32_t repair(const struct record *record, uint64_t *ret_addrs)
     uint32_t cnt;
 
     assert_int_equal(ap_record_check(record, sizeof(*record)), 0);
-    cnt = ap_leaf_repair(processes, process, &record->head, ret_addrs, &was_cut);
+    cnt = ap_leaf_repair(processes, process, &rules, &record->head, ret_addrs, &was_cut);
     assert_true(cnt <= AP_LEAF_FRAMES_MAX);
     return cnt;
 }

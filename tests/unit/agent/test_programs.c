@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/programs.h"
+#include "core/buf.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -127,6 +128,29 @@ static void empty(void **state)
     assert_int_equal(check(&record, AP_RECORD_HEAD_SZ - 1), -EINVAL);
 }
 
+static void one_behind_the_other(void **state)
+{
+    struct record second = good;
+    const struct ap_record *record;
+    struct ap_buf records;
+    size_t at = 0;
+
+    (void)state;
+    ap_buf_init(&records, 4096);
+    assert_null(ap_record_next(&records, &at));
+    second.head.user_cnt = 0;
+    second.head.host_pid = 2;
+    ap_buf_append(&records, &good, ap_record_size(&good.head));
+    ap_buf_append(&records, &second, ap_record_size(&second.head));
+    record = ap_record_next(&records, &at);
+    assert_int_equal(record->user_cnt, 3);
+    record = ap_record_next(&records, &at);
+    assert_int_equal(record->host_pid, 2);
+    assert_null(ap_record_next(&records, &at));
+    assert_int_equal(at, records.len);
+    ap_buf_done(&records);
+}
+
 static void the_machine(void **state)
 {
     (void)state;
@@ -141,9 +165,13 @@ static void the_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lengths), cmocka_unit_test(types_and_versions),
-        cmocka_unit_test(counts),  cmocka_unit_test(names_end),
-        cmocka_unit_test(empty),   cmocka_unit_test(the_machine),
+        cmocka_unit_test(lengths),
+        cmocka_unit_test(types_and_versions),
+        cmocka_unit_test(counts),
+        cmocka_unit_test(names_end),
+        cmocka_unit_test(empty),
+        cmocka_unit_test(the_machine),
+        cmocka_unit_test(one_behind_the_other),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

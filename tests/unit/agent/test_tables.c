@@ -2,6 +2,7 @@
 #include "agent/tables.h"
 
 #include "abi/tables.h"
+#include "agent/programs.h"
 #include "bpf/syscall.skel.h"
 
 #include <setjmp.h>
@@ -38,8 +39,8 @@ static bool make_maps(enum bpf_map_type type, uint32_t flags)
     skel = syscall_bpf__open();
     assert_non_null(skel);
     bpf_object__for_each_program(program, skel->obj) bpf_program__set_autoload(program, false);
-    bpf_object__for_each_map(map, skel->obj)
-        bpf_map__set_autocreate(map, map == map_of(0) || map == map_of(1) || bpf_map__is_internal(map));
+    bpf_object__for_each_map(map, skel->obj) bpf_map__set_autocreate(
+        map, map == map_of(0) || map == map_of(1) || map == skel->maps.own_0 || bpf_map__is_internal(map));
     for (uint32_t i = 0; i < AP_GENERATIONS; i++) {
         assert_int_equal(bpf_map__set_type(map_of(i), type), 0);
         assert_int_equal(bpf_map__set_map_flags(map_of(i), flags), 0);
@@ -175,6 +176,54 @@ static void one_by_one(void **state)
     syscall_bpf__destroy(skel);
 }
 
+struct own_seen {
+    uint32_t rows;
+    uint64_t pids, total_ns;
+};
+
+static void take_own(void *ctx, const void *key, const void *value)
+{
+    struct own_seen *seen = ctx;
+
+    seen->rows++;
+    seen->pids += ((const struct ap_syscall_key *)key)->host_pid;
+    seen->total_ns += ((const struct ap_syscall_stats *)value)->total_ns;
+}
+
+/* Rows that each CPU has to itself: those with a key are handed out, then all are free. */
+static void own_rows(void **state)
+{
+    const uint32_t first = 1, last = AP_SYSCALL_OWN_ROWS_MAX - 1;
+    size_t cpus = ap_programs_cpus(), i;
+    struct ap_syscall_own_row *values = calloc(cpus, sizeof(*values));
+    struct own_seen seen = {0};
+    const struct bpf_map *map;
+
+    (void)state;
+    assert_non_null(values);
+    if (!make_maps(BPF_MAP_TYPE_HASH, 0)) {
+        free(values);
+        skip();
+    }
+    map = skel->maps.own_0;
+    assert_int_equal(ap_table_drain_own(map, sizeof(values[0].key), take_own, &seen), 0);
+    assert_int_equal(seen.rows, 0);
+    values[cpus - 1] = (struct ap_syscall_own_row){{.host_pid = 7}, {.total_ns = 100}};
+    assert_int_equal(bpf_map__update_elem(map, &last, sizeof(last), values, cpus * sizeof(*values), 0), 0);
+    for (i = 0; i < cpus; i++)
+        values[i] = (struct ap_syscall_own_row){{.shard = 1}, {.total_ns = 1}};
+    assert_int_equal(bpf_map__update_elem(map, &first, sizeof(first), values, cpus * sizeof(*values), 0), 0);
+    assert_int_equal(ap_table_drain_own(map, sizeof(values[0].key), take_own, &seen), 0);
+    assert_int_equal(seen.rows, cpus + 1);
+    assert_int_equal(seen.pids, 7);
+    assert_int_equal(seen.total_ns, 100 + cpus);
+    assert_int_equal(ap_table_drain_own(map, sizeof(values[0].key), take_own, &seen), 0);
+    assert_int_equal(seen.rows, cpus + 1);
+    assert_int_equal(ap_table_drain_own(map_of(0), sizeof(uint64_t), take_own, &seen), -EINVAL); /* a hash */
+    free(values);
+    syscall_bpf__destroy(skel);
+}
+
 static void never_called(void *ctx, const void *key, const void *value)
 {
     (void)ctx;
@@ -205,9 +254,8 @@ static void gone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hashes),
-        cmocka_unit_test(hashes_that_grow),
-        cmocka_unit_test(one_by_one),
+        cmocka_unit_test(hashes),     cmocka_unit_test(hashes_that_grow),
+        cmocka_unit_test(one_by_one), cmocka_unit_test(own_rows),
         cmocka_unit_test(gone),
     };
 

@@ -99,6 +99,19 @@ static void test_hostile_names(void **state)
     assert_collapsed(capture, "a:b?;[unknown];???;caf\xc3\xa9?;x?[0m:y z 7 2\n[unknown];x?[0m:y z 7 1\n");
 }
 
+static void test_truncated_inside_marks(void **state)
+{
+    struct ap_capture *capture = fixture_capture(AP_KIND_CPU);
+    struct ap_profile *p = capture->profiles[0];
+    struct ap_series series = fixture_series(p, 1, "t", "", "");
+    uint32_t f = fixture_frame(p, "f", AP_FRAME_NATIVE, 0, 1, false, "", 0);
+    uint32_t mark = fixture_frame(p, "[preempted]", AP_FRAME_MARK, 0, 0, false, "", 0);
+
+    (void)state;
+    fixture_sample(p, &series, (const uint32_t[]){f, mark}, 2, true, 3, 3);
+    assert_collapsed(capture, "t;[preempted];[truncated];f 3\n");
+}
+
 static void test_deepest_stack(void **state)
 {
     struct ap_capture *capture = fixture_capture(AP_KIND_CPU);
@@ -141,10 +154,15 @@ static void test_sink_error_comes_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu_counts_samples),    cmocka_unit_test(test_others_in_microseconds),
-        cmocka_unit_test(test_wakers_have_a_suffix),  cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_equal_lines_are_one),   cmocka_unit_test(test_hostile_names),
-        cmocka_unit_test(test_deepest_stack),         cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_cpu_counts_samples),
+        cmocka_unit_test(test_others_in_microseconds),
+        cmocka_unit_test(test_wakers_have_a_suffix),
+        cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_equal_lines_are_one),
+        cmocka_unit_test(test_hostile_names),
+        cmocka_unit_test(test_truncated_inside_marks),
+        cmocka_unit_test(test_deepest_stack),
+        cmocka_unit_test(test_empty),
         cmocka_unit_test(test_sink_error_comes_back),
     };
 

@@ -158,6 +158,27 @@ static void test_locations(void **state)
     ap_capture_free(capture);
 }
 
+static void test_truncated_inside_marks(void **state)
+{
+    static const char *const names[] = {"f", "[truncated]", "[preempted]"};
+    struct ap_capture *capture = fixture_capture(AP_KIND_OFFCPU);
+    struct ap_profile *p = capture->profiles[0];
+    struct ap_series series = fixture_series(p, 1, "t", "", "");
+    uint32_t f = fixture_frame(p, "f", AP_FRAME_NATIVE, 0, 1, false, "", 0);
+    uint32_t mark = fixture_frame(p, "[preempted]", AP_FRAME_MARK, 0, 0, false, "", 0);
+    struct pp pp;
+
+    (void)state;
+    fixture_sample(p, &series, (const uint32_t[]){f, mark}, 2, true, 1, 1);
+    read_capture(&pp, capture);
+    assert_int_equal(pp.samples[0].location_cnt, 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_string_equal(line_name(&pp, pp_by_id(pp.locations, pp.location_cnt, pp.samples[0].locations[i]), 0),
+                            names[i]);
+    pp_done(&pp);
+    ap_capture_free(capture);
+}
+
 static void test_values_and_labels(void **state)
 {
     struct ap_capture *capture = fixture_rich(AP_KIND_CPU);
@@ -304,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_mappings),
         cmocka_unit_test(test_locations),
+        cmocka_unit_test(test_truncated_inside_marks),
         cmocka_unit_test(test_values_and_labels),
         cmocka_unit_test(test_wakers_are_functions_of_their_own),
         cmocka_unit_test(test_comments_carry_losses),

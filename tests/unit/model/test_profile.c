@@ -152,6 +152,29 @@ static void test_stack_lengths(void **state)
     ap_profile_free(profile);
 }
 
+static void test_outer_marks(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_OFFCPU);
+    struct ap_frame code = {.kind = AP_FRAME_NATIVE}, mark = {.kind = AP_FRAME_MARK};
+    struct ap_frame woken = {.kind = AP_FRAME_MARK, .waker = true};
+    uint32_t c, m, w, stack;
+
+    (void)state;
+    assert_int_equal(ap_profile_add_frame(profile, &code, &c), 0);
+    assert_int_equal(ap_profile_add_frame(profile, &mark, &m), 0);
+    assert_int_equal(ap_profile_add_frame(profile, &woken, &w), 0);
+    const struct {
+        uint32_t frames[4], cnt, marks;
+    } cases[] = {
+        {{c}, 1, 0}, {{m}, 1, 0}, {{c, m}, 2, 1}, {{c, m, m}, 3, 2}, {{m, m}, 2, 1}, {{m, c}, 2, 0}, {{c, w, m}, 3, 1},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(ap_profile_add_stack(profile, cases[i].frames, cases[i].cnt, false, &stack), 0);
+        assert_int_equal(ap_stack_marks(profile, &profile->stacks[stack]), cases[i].marks);
+    }
+    ap_profile_free(profile);
+}
+
 static void test_samples_add_up(void **state)
 {
     struct ap_profile *profile = ap_profile_new(AP_KIND_OFFCPU);
@@ -271,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_mappings_by_content),
         cmocka_unit_test(test_foreign_ids_refused),
         cmocka_unit_test(test_stack_lengths),
+        cmocka_unit_test(test_outer_marks),
         cmocka_unit_test(test_samples_add_up),
         cmocka_unit_test(test_many_rows_stay_found),
         cmocka_unit_test(test_tables_are_freed_with_it),

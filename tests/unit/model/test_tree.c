@@ -125,6 +125,23 @@ static void test_paths_merge(void **state)
     ap_profile_free(profile);
 }
 
+static void test_truncated_inside_marks(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_OFFCPU);
+    uint32_t a = simple(profile, "a");
+    uint32_t before = add_frame(profile, &(struct spec){.name = "[before]", .module = "", .kind = AP_FRAME_MARK});
+    uint32_t preempted = add_frame(profile, &(struct spec){.name = "[preempted]", .module = "", .kind = AP_FRAME_MARK});
+
+    (void)state;
+    sample(profile, "app", 1, (const uint32_t[]){a, preempted}, 2, false, 4);
+    sample(profile, "app", 1, (const uint32_t[]){a, preempted}, 2, true, 3);
+    sample(profile, "app", 1, (const uint32_t[]){a, before, preempted}, 3, true, 2);
+    sample(profile, "app", 1, (const uint32_t[]){preempted}, 1, true, 1); /* the leaf is a frame, whatever it is */
+    assert_tree(profile, "all:10(app:10([preempted]:9(a:4*4 [truncated]:3(a:3*3) [before]:2([truncated]:2(a:2*2))) "
+                         "[truncated]:1([preempted]:1*1)))");
+    ap_profile_free(profile);
+}
+
 static void test_order_of_arrival_does_not_show(void **state)
 {
     const char *const names[] = {"c", "a", "b", "d"};
@@ -286,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_paths_merge),
+        cmocka_unit_test(test_truncated_inside_marks),
         cmocka_unit_test(test_order_of_arrival_does_not_show),
         cmocka_unit_test(test_what_tells_siblings_apart),
         cmocka_unit_test(test_wakers_stand_apart),

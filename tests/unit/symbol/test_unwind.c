@@ -140,7 +140,7 @@ static uint32_t unwind(struct process *process, uint64_t ip, uint64_t sp, uint64
                        uint64_t *ret_addrs, struct ap_unwind_result *ret_result)
 {
     uint64_t words[WORDS], frame[2];
-    struct ap_unwind_leaf leaf = {ip, sp, bp, words, peek(process->pid, sp, words, WORDS), until_bp};
+    struct ap_unwind_leaf leaf = {ip, sp, bp, words, peek(process->pid, sp, words, WORDS), until_bp, NULL};
     uint32_t cnt;
 
     ap_unwind_leaf(&leaf, lookup, process, ret_addrs, ADDRS, ret_result);
@@ -568,9 +568,25 @@ static const struct ap_unwind_table *small_lookup(void *ctx, uint64_t addr, uint
 static struct ap_unwind_result walk(struct ap_unwind_table *table, struct ap_unwind_leaf leaf, uint64_t *ret_addrs,
                                     uint32_t max)
 {
-    struct ap_unwind_result result;
+    struct ap_unwind_cache *cache = calloc(1, sizeof(*cache));
+    struct ap_unwind_result result, again;
+    uint64_t addrs[8];
 
     ap_unwind_leaf(&leaf, small_lookup, table, ret_addrs, max, &result);
+    /* the same with a cache, empty and full */
+    assert_non_null(cache);
+    leaf.cache = cache;
+    for (int i = 0; i < 2; i++) {
+        assert_true(max <= sizeof(addrs) / sizeof(addrs[0]));
+        ap_unwind_leaf(&leaf, small_lookup, table, addrs, max, &again);
+        assert_int_equal(again.end, result.end);
+        assert_int_equal(again.cnt, result.cnt);
+        assert_memory_equal(addrs, ret_addrs, result.cnt * sizeof(addrs[0]));
+        assert_int_equal(again.sp, result.sp);
+        assert_int_equal(again.bp, result.bp);
+        assert_int_equal(again.bp_known, result.bp_known);
+    }
+    free(cache);
     return result;
 }
 
@@ -578,7 +594,7 @@ static void ends(void **state)
 {
     struct ap_unwind_table *table = small_table();
     uint64_t words[8] = {0}, addrs[8];
-    struct ap_unwind_leaf leaf = {CODE(8), STACK, STACK + 32, words, 8, 0};
+    struct ap_unwind_leaf leaf = {CODE(8), STACK, STACK + 32, words, 8, 0, NULL};
     struct ap_unwind_result result;
 
     (void)state;
@@ -652,7 +668,7 @@ static void odd_rules(void **state)
 {
     struct ap_unwind_table *table = small_table();
     uint64_t words[8] = {CODE(128)}, addrs[8];
-    struct ap_unwind_leaf leaf = {CODE(200), STACK, STACK + 32, words, 8, 0};
+    struct ap_unwind_leaf leaf = {CODE(200), STACK, STACK + 32, words, 8, 0, NULL};
     struct ap_unwind_result result;
 
     (void)state;
@@ -697,9 +713,9 @@ static void odd_rules(void **state)
     assert_int_equal(result.end, AP_UNWIND_AT_FRAME);
     assert_int_equal(result.bp, STACK + 48);
     /* a stack at the end of memory, and one between words */
-    leaf = (struct ap_unwind_leaf){CODE(8), UINT64_MAX - 7, STACK, words, 8, 0};
+    leaf = (struct ap_unwind_leaf){CODE(8), UINT64_MAX - 7, STACK, words, 8, 0, NULL};
     assert_int_equal(walk(table, leaf, addrs, 8).end, AP_UNWIND_BROKEN);
-    leaf = (struct ap_unwind_leaf){CODE(8), STACK + 3, STACK, words, 8, 0};
+    leaf = (struct ap_unwind_leaf){CODE(8), STACK + 3, STACK, words, 8, 0, NULL};
     assert_int_equal(walk(table, leaf, addrs, 8).end, AP_UNWIND_OUTERMOST);
     ap_unwind_table_free(table);
 }
