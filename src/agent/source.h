@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* A source is what records one kind of event: its BPF programs, its tables, its account. The session runs any number of
- * them over one scope, one set of ring buffers, one process table and one symbolizer. */
+ * them over one scope, one set of ring buffers, one process table and one table of names. */
 #ifndef APERTURE_AGENT_SOURCE_H
 #define APERTURE_AGENT_SOURCE_H
 
 #include "agent/collect.h"
 #include "agent/config.h"
+#include "agent/names.h"
 #include "agent/programs.h"
 #include "agent/scope.h"
 #include "core/error.h"
 #include "core/out.h"
 #include "model/capture.h"
-#include "symbol/symbolizer.h"
 
 /* What sources are given; borrowed, outlives them. */
 struct ap_source_env {
@@ -20,7 +20,7 @@ struct ap_source_env {
     struct ap_scope *scope;
     struct ap_processes *processes;
     struct ap_modules *modules;
-    struct ap_symbolizer *symbolizer;
+    struct ap_names *names;
     const char *variant; /* of a self-test: what is said behind each name */
 };
 

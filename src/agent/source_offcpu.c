@@ -228,7 +228,7 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
         take_wait(source, record);
     }
     fill_account(source, account);
-    return ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+    return ap_resolve(source->collect, env->modules, env->names, capture, account);
 }
 
 static void describe(const struct ap_source *source, struct ap_agent_info *agent)
