@@ -330,6 +330,33 @@ static void show_progress(struct session *s, uint64_t now)
     ap_progress_update(&s->progress, now, now - s->start_ns, s->config->duration_ns, taken, lost);
 }
 
+static void want_location(void *ctx, const struct ap_location *location)
+{
+    struct session *s = ctx;
+
+    ap_names_want(s->names, AP_NAME_CODE, location->module, location->offset);
+}
+
+/* Files of programs that have ended are let go as soon as every place that is known in them has a name. One that is
+ * mapped again in the meantime is not idle any more. */
+static void release_files(struct session *s, uint64_t now)
+{
+    uint32_t pos = 0, id, cnt;
+    unsigned i;
+
+    for (cnt = 0; cnt < AP_MODULES_IDLE_CHUNK && ap_modules_next_idle(s->modules, now, &pos, &id); cnt++) {
+        if (ap_names_pending(s->names, id))
+            continue;
+        for (i = 0; i < s->source_cnt; i++) {
+            ap_collect_each(s->sources[i].collect, id, want_location, s);
+            if (s->sources[i].ops->want)
+                s->sources[i].ops->want(&s->sources[i], id);
+        }
+        if (!ap_names_pending(s->names, id))
+            ap_modules_release(s->modules, id);
+    }
+}
+
 static void take_tick(struct session *s)
 {
     uint64_t expirations, now = ap_clock_monotonic_ns();
@@ -344,6 +371,7 @@ static void take_tick(struct session *s)
         ap_sideband_refresh_cpus(s->sideband);
         ap_sideband_watch(s->sideband, s->epoll_fd);
         ap_processes_sweep(s->processes, now);
+        release_files(s, now);
         ap_names_pump(s->names, now);
     }
     if (s->progress.on)

@@ -38,6 +38,9 @@ struct ap_source_ops {
     void (*record)(struct ap_source *source, const struct ap_record *record);
     /* Called after each drain; may be NULL. */
     void (*tick)(struct ap_source *source, uint64_t now_ns);
+    /* Asks for the names (env->names) of what it keeps of a module besides its collect's locations, while the module's
+     * file is still there; called again when these have come. May be NULL. */
+    void (*want)(struct ap_source *source, uint32_t module);
     /* Ends the recording; what is on its way to the ring buffers or in tables still counts. */
     void (*stop)(struct ap_source *source);
     /* After the last drain: completes the profile (of source->collect) and the account. 0 or -ENOMEM. */

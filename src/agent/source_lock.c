@@ -664,6 +664,7 @@ const struct ap_source_ops ap_source_lock = {
     .start = start,
     .record = take_record,
     .tick = tick,
+    .want = want,
     .stop = stop,
     .finish = finish,
     .describe = describe,

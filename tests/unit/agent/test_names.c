@@ -422,6 +422,26 @@ static void most_places(void **state)
     assert_int_equal(reason_at(exe, AP_NAMES_MAX), AP_UNRESOLVED_BUDGET);
 }
 
+/* Names outlive the file; what is met afterwards has none until the file is back. */
+static void after_the_release(void **state)
+{
+    const uint64_t first = offset_of((uintptr_t)names_first), second = offset_of((uintptr_t)names_second);
+
+    (void)state;
+    want(first);
+    ap_names_settle(names);
+    ap_modules_release(modules, exe);
+    want(second);
+    assert_int_equal(ap_names_pending(names, exe), 0);
+    assert_string_equal(function_at(exe, first), "names_first");
+    ap_names_settle(names);
+    assert_int_equal(reason_at(exe, second), AP_UNRESOLVED_FILE_GONE);
+    assert_int_equal(offset_of((uintptr_t)names_first), first); /* maps it again */
+    want(second);
+    ap_names_settle(names);
+    assert_string_equal(function_at(exe, second), "names_second");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
@@ -429,7 +449,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(names_of_places), TEST(variables),   TEST(without_asking),       TEST(many_at_once),
         TEST(a_slow_worker),   TEST(timed_out),   TEST(killed_in_the_middle), TEST(hostile_reply),
-        TEST(most_text),       TEST(most_places),
+        TEST(most_text),       TEST(most_places), TEST(after_the_release),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
