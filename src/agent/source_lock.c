@@ -46,7 +46,7 @@ struct sum {
     struct ap_histogram histogram;
     uint32_t module;  /* file that the lock's variable lies in, AP_MODULE_ID_NO_MAPPING = none */
     uint64_t vaddr;   /* its address there */
-    struct sum *next; /* with a variable of the same module */
+    struct sum *next; /* with a variable of the same module, or of a process not known yet */
 };
 
 struct locks {
@@ -57,6 +57,7 @@ struct locks {
     struct ap_map stacks, processes, sums;
     struct sum **of_module; /* those with a variable, by module */
     size_t of_module_cap;
+    struct sum *early; /* those whose process is not known yet */
     struct ap_trace *no_stack;
     struct ap_buf in_flight;
     uint64_t drained_ns, without_stack, folded;
@@ -240,12 +241,36 @@ static void list_variable(struct locks *locks, struct sum *sum)
     locks->of_module[sum->module] = sum;
 }
 
+/* Finds out which file's variable the lock is, while its process is known. */
+static void locate(struct ap_source *source, struct sum *sum)
+{
+    struct locks *locks = source->state;
+    const struct process *process = ap_map_get(&locks->processes, &sum->key.host_pid, sizeof(sum->key.host_pid));
+
+    if (process && process->pid)
+        sum->module = ap_process_variable(source->env->processes, process->pid, sum->key.address, &sum->vaddr);
+    if (sum->module != AP_MODULE_ID_NO_MAPPING)
+        list_variable(locks, sum);
+}
+
+/* Rows that were faster than the records that tell of their processes: those are there after the
+ * next look at the ring buffers. */
+static void locate_early(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    struct sum *sum;
+
+    while ((sum = locks->early)) {
+        locks->early = sum->next;
+        locate(source, sum);
+    }
+}
+
 /* The sum of a key, made on first use; NULL past the bound. */
 static struct sum *sum_of(struct ap_source *source, const struct ap_lock_key *key)
 {
     struct locks *locks = source->state;
     struct sum *sum = ap_map_get(&locks->sums, key, sizeof(*key));
-    const struct process *process;
 
     if (sum)
         return sum;
@@ -254,15 +279,16 @@ static struct sum *sum_of(struct ap_source *source, const struct ap_lock_key *ke
         return NULL;
     sum->key = *key;
     sum->module = AP_MODULE_ID_NO_MAPPING;
-    process = key->host_pid ? ap_map_get(&locks->processes, &key->host_pid, sizeof(key->host_pid)) : NULL;
-    if (process && process->pid)
-        sum->module = ap_process_variable(source->env->processes, process->pid, key->address, &sum->vaddr);
     if (ap_map_put(&locks->sums, &sum->key, sizeof(sum->key), sum)) {
         free(sum);
         return NULL;
     }
-    if (sum->module != AP_MODULE_ID_NO_MAPPING)
-        list_variable(locks, sum);
+    if (ap_map_get(&locks->processes, &key->host_pid, sizeof(key->host_pid))) {
+        locate(source, sum);
+    } else if (key->host_pid) {
+        sum->next = locks->early;
+        locks->early = sum;
+    }
     return sum;
 }
 
@@ -315,6 +341,7 @@ static void tick(struct ap_source *source, uint64_t now_ns)
     struct locks *locks = source->state;
     uint64_t made = locks->skel->bss->rows_made[locks->skel->bss->generation];
 
+    locate_early(source);
     if (made >= AP_LOCK_TABLE_ROWS / 2 || (made && now_ns - locks->drained_ns >= DRAIN_EVERY_NS))
         empty_table(source, now_ns);
 }
