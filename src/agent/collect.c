@@ -37,6 +37,8 @@ struct ap_collect_index {
     struct ap_unwind_cache rules;
     struct ap_map locations, traces;
     size_t location_cap, trace_cap;
+    uint32_t *of_module; /* the newest location of each; AP_LOCATION_NO_STACK = none */
+    size_t of_module_cap;
     struct {
         uint64_t start, end;
     } skips[AP_COLLECT_SKIPS_MAX];
@@ -72,6 +74,27 @@ static struct location_entry **recent_place(struct ap_collect_index *index, cons
     return &index->recent[hash >> 32 & (RECENT_LOCATIONS - 1)];
 }
 
+/* Puts a location on the list of its module. */
+static int list_location(struct ap_collect_index *index, struct ap_location *location)
+{
+    size_t cap = (size_t)location->module * 2 + 64;
+    uint32_t *of_module;
+
+    if (location->module >= AP_PSEUDO_FIRST)
+        return 0;
+    if (location->module >= index->of_module_cap) {
+        of_module = realloc(index->of_module, cap * sizeof(*of_module));
+        if (!of_module)
+            return -ENOMEM;
+        memset(of_module + index->of_module_cap, 0, (cap - index->of_module_cap) * sizeof(*of_module));
+        index->of_module = of_module;
+        index->of_module_cap = cap;
+    }
+    location->next = index->of_module[location->module];
+    index->of_module[location->module] = location->id;
+    return 0;
+}
+
 static int intern_location(struct ap_collect *collect, uint32_t module, uint64_t offset, bool waker, uint32_t *ret_id)
 {
     struct location_key key = {.module = module, .waker = waker, .offset = offset};
@@ -93,10 +116,16 @@ static int intern_location(struct ap_collect *collect, uint32_t module, uint64_t
         if (!entry)
             return -ENOMEM;
         entry->key = key;
-        entry->location = (struct ap_location){module, waker, (uint32_t)collect->location_cnt, offset, 0};
+        entry->location = (struct ap_location){
+            .module = module, .waker = waker, .id = (uint32_t)collect->location_cnt, .offset = offset};
         if (ap_map_put(&index->locations, &entry->key, sizeof(entry->key), entry)) {
             free(entry);
             return -ENOSPC;
+        }
+        if (list_location(index, &entry->location)) {
+            ap_map_remove(&index->locations, &entry->key, sizeof(entry->key));
+            free(entry);
+            return -ENOMEM;
         }
         locations[collect->location_cnt++] = &entry->location;
     }
@@ -139,6 +168,7 @@ struct ap_collect *ap_collect_free(struct ap_collect *collect)
     if (collect->index) {
         ap_map_done(&collect->index->locations);
         ap_map_done(&collect->index->traces);
+        free(collect->index->of_module);
         free(collect->index);
     }
     ap_profile_free(collect->profile);
@@ -334,6 +364,15 @@ struct ap_trace *ap_collect_end(struct ap_collect *collect, uint64_t count, uint
     collect->samples += count;
     ap_collect_credit(collect, trace, count, value);
     return trace;
+}
+
+void ap_collect_each(const struct ap_collect *collect, uint32_t module, ap_collect_location_fn fn, void *ctx)
+{
+    const struct ap_collect_index *index = collect->index;
+    uint32_t id = module < index->of_module_cap ? index->of_module[module] : AP_LOCATION_NO_STACK;
+
+    for (; id != AP_LOCATION_NO_STACK; id = collect->locations[id]->next)
+        fn(ctx, collect->locations[id]);
 }
 
 void ap_collect_credit(struct ap_collect *collect, struct ap_trace *trace, uint64_t count, uint64_t value)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* Aggregates samples while the capture runs: equal stacks of equal series become one trace with a count.
- * Addresses are turned into locations (module and offset) at once, into names only at the end. */
+ * Addresses are turned into locations (module and offset) at once, into names later (names.h). */
 #ifndef APERTURE_AGENT_COLLECT_H
 #define APERTURE_AGENT_COLLECT_H
 
@@ -38,6 +38,7 @@ struct ap_location {
     uint32_t module; /* id in ap_modules, or AP_PSEUDO_* */
     bool waker;      /* on the stack of who ended a wait, which is kept the other way round */
     uint32_t id;
+    uint32_t next;    /* location of the same module, AP_LOCATION_NO_STACK = the last one */
     uint64_t offset;  /* in the module's file, or the address; moved back into the call for return addresses */
     uint64_t samples; /* occurrences over all samples */
 };
@@ -87,6 +88,10 @@ void ap_collect_pseudo(struct ap_collect *collect, uint32_t module, uint64_t off
 /* Adds `count` events of `value` (both may be 0) to the trace, made when it is new. The trace, which lives as long as
  * `collect`; NULL past a bound, then `count` is added to the losses. */
 struct ap_trace *ap_collect_end(struct ap_collect *collect, uint64_t count, uint64_t value);
+
+/* Calls `fn` for each location of a module. */
+typedef void (*ap_collect_location_fn)(void *ctx, const struct ap_location *location);
+void ap_collect_each(const struct ap_collect *collect, uint32_t module, ap_collect_location_fn fn, void *ctx);
 
 /* Adds to a trace that is there already. */
 void ap_collect_credit(struct ap_collect *collect, struct ap_trace *trace, uint64_t count, uint64_t value);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/modules.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/map.h"
 #include "model/capture.h"
 #include "symbol/vdso.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,34 +202,122 @@ static int open_mapped(uint32_t pid, int root_fd, const struct ap_mapped_file *f
     return -ENOENT;
 }
 
-/* Opens and inspects. False when the file holds no ELF code: then it is treated like anonymous memory. */
-static bool pin(struct ap_modules *modules, struct ap_module *module, uint32_t pid, int root_fd,
-                const struct ap_mapped_file *file)
+/* A file looked at: whether and how it can be used. */
+struct pin {
+    int fd; /* -1 = none, for `reason` */
+    bool is_elf;
+    uint8_t reason;
+    struct ap_elf_info elf;
+    uint64_t file_sz, file_ns;
+};
+
+/* Opens and inspects. The caller owns ret_pin->fd. */
+static void look_at(uint32_t pid, int root_fd, const struct ap_mapped_file *file, struct pin *ret_pin)
 {
+    char path[PATH_MAX];
+    struct stat st;
     int rc;
 
-    module->fd = open_mapped(pid, root_fd, file, module->path);
-    if (module->fd < 0) {
-        module->reason =
-            module->fd == -EACCES || module->fd == -EPERM ? AP_UNRESOLVED_PERMISSION : AP_UNRESOLVED_FILE_GONE;
-        ap_log_debug("cannot open %s of process %u: %s", module->path, pid, strerror(-module->fd));
-        module->fd = -1;
-        return true;
+    snprintf(path, sizeof(path), "%s", file->path);
+    strip_deleted(path);
+    *ret_pin = (struct pin){.fd = open_mapped(pid, root_fd, file, path), .is_elf = true};
+    if (ret_pin->fd < 0) {
+        ret_pin->reason =
+            ret_pin->fd == -EACCES || ret_pin->fd == -EPERM ? AP_UNRESOLVED_PERMISSION : AP_UNRESOLVED_FILE_GONE;
+        ap_log_debug("cannot open %s of process %u: %s", path, pid, strerror(-ret_pin->fd));
+        ret_pin->fd = -1;
+        return;
     }
-    rc = ap_elf_inspect(module->fd, &module->elf);
-    if (rc == -ENOEXEC)
-        return false;
-    if (rc)
-        module->reason = AP_UNRESOLVED_BAD_FILE;
-    if (modules->pins >= AP_MODULE_PINS_MAX) {
-        close(module->fd);
-        module->fd = -1;
+    rc = ap_elf_inspect(ret_pin->fd, &ret_pin->elf);
+    ret_pin->is_elf = rc != -ENOEXEC;
+    if (rc && ret_pin->is_elf)
+        ret_pin->reason = AP_UNRESOLVED_BAD_FILE;
+    if (!fstat(ret_pin->fd, &st)) {
+        ret_pin->file_sz = (uint64_t)st.st_size;
+        ret_pin->file_ns = (uint64_t)st.st_mtim.tv_sec * AP_NS_PER_SEC + (uint64_t)st.st_mtim.tv_nsec;
+    }
+}
+
+static void close_pin(struct pin *pin)
+{
+    if (pin->fd >= 0)
+        close(pin->fd);
+    pin->fd = -1;
+}
+
+/* Gives the module what was found, its descriptor included. A file that holds no ELF code is treated like anonymous
+ * memory. */
+static void settle_pin(struct ap_modules *modules, struct ap_module *module, struct pin *pin)
+{
+    if (!pin->is_elf)
+        module->kind = AP_MODULE_JIT; /* mark only: the process's own module is used */
+    module->reason = pin->reason;
+    module->elf = pin->elf;
+    module->file_sz = pin->file_sz;
+    module->file_ns = pin->file_ns;
+    module->idle_ns = ap_clock_monotonic_ns();
+    if (pin->fd < 0 || !pin->is_elf) {
+        close_pin(pin);
+    } else if (modules->pins >= AP_MODULE_PINS_MAX) {
+        close_pin(pin);
         if (!module->reason)
             module->reason = AP_UNRESOLVED_BUDGET;
     } else {
         modules->pins++;
+        module->fd = pin->fd;
     }
-    return true;
+}
+
+/* New module of a file; NULL past the bounds. It takes the key over from an older one. */
+static struct entry *add_file(struct ap_modules *modules, const struct file_key *key, const struct ap_mapped_file *file,
+                              struct pin *pin)
+{
+    struct entry *entry = add(modules, AP_MODULE_FILE, file->path, AP_UNRESOLVED_NONE);
+
+    if (!entry) {
+        close_pin(pin);
+        return NULL;
+    }
+    entry->key.file = *key;
+    entry->module.start = file->start;
+    entry->module.limit = file->end;
+    entry->module.file_off = file->file_off;
+    strip_deleted(entry->module.path);
+    settle_pin(modules, &entry->module, pin);
+    return ap_map_put(&modules->files, &entry->key.file, sizeof(entry->key.file), entry) ? NULL : entry;
+}
+
+/* Not pinned although it could be: it was let go, or there was no room. */
+static bool wants_pin(const struct ap_modules *modules, const struct ap_module *module)
+{
+    return module->kind == AP_MODULE_FILE && module->fd < 0 && modules->pins < AP_MODULE_PINS_MAX &&
+           (!module->reason || module->reason == AP_UNRESOLVED_BUDGET || module->reason == AP_UNRESOLVED_BAD_FILE);
+}
+
+/* An inode number is used again once its file is deleted and nobody has it open. */
+static bool is_same_file(const struct ap_module *module, const struct pin *pin)
+{
+    if (!pin->is_elf || (pin->reason != AP_UNRESOLVED_NONE) != (module->reason == AP_UNRESOLVED_BAD_FILE))
+        return false;
+    if (module->elf.build_id_len || pin->elf.build_id_len)
+        return module->elf.build_id_len == pin->elf.build_id_len &&
+               !memcmp(module->elf.build_id, pin->elf.build_id, pin->elf.build_id_len);
+    return module->file_sz == pin->file_sz && module->file_ns == pin->file_ns;
+}
+
+/* Pins the file of a module again; the module that stands for what is there now, NULL past the bounds. */
+static struct entry *pin_again(struct ap_modules *modules, struct entry *entry, uint32_t pid, int root_fd,
+                               const struct ap_mapped_file *file)
+{
+    struct pin pin;
+
+    look_at(pid, root_fd, file, &pin);
+    if (pin.fd < 0)
+        return entry; /* what has names keeps them; others can be told no more of */
+    if (!is_same_file(&entry->module, &pin))
+        return add_file(modules, &entry->key.file, file, &pin);
+    settle_pin(modules, &entry->module, &pin);
+    return entry;
 }
 
 uint32_t ap_modules_file(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd,
@@ -234,30 +325,74 @@ uint32_t ap_modules_file(struct ap_modules *modules, uint32_t pid, uint32_t ns_p
 {
     struct file_key key = {file->dev_major, file->dev_minor, file->inode};
     struct entry *entry;
+    struct pin pin;
 
     if (!strcmp(file->path, "[vdso]"))
         return AP_MODULE_ID_VDSO;
     if (!file->inode)
         return ap_modules_jit(modules, pid, ns_pid, root_fd);
     entry = ap_map_get(&modules->files, &key, sizeof(key));
+    if (!entry && modules->cnt == AP_MODULES_MAX)
+        return AP_MODULE_ID_BUDGET;
     if (!entry) {
-        entry = add(modules, AP_MODULE_FILE, file->path, AP_UNRESOLVED_NONE);
-        if (!entry)
-            return AP_MODULE_ID_BUDGET;
-        entry->key.file = key;
-        entry->module.start = file->start;
-        entry->module.limit = file->end;
-        entry->module.file_off = file->file_off;
-        strip_deleted(entry->module.path);
-        if (!pin(modules, &entry->module, pid, root_fd, file)) {
-            close(entry->module.fd);
-            entry->module.fd = -1;
-            entry->module.kind = AP_MODULE_JIT; /* mark only: the process's own module is used */
-        }
-        if (ap_map_put(&modules->files, &entry->key.file, sizeof(entry->key.file), entry))
-            return AP_MODULE_ID_BUDGET;
+        look_at(pid, root_fd, file, &pin);
+        entry = add_file(modules, &key, file, &pin);
+    } else if (wants_pin(modules, &entry->module)) {
+        entry = pin_again(modules, entry, pid, root_fd, file);
     }
+    if (!entry)
+        return AP_MODULE_ID_BUDGET;
     return entry->module.kind == AP_MODULE_JIT ? ap_modules_jit(modules, pid, ns_pid, root_fd) : entry->id;
+}
+
+void ap_modules_mapped(struct ap_modules *modules, uint32_t id)
+{
+    modules->entries[id]->module.mapped++;
+}
+
+void ap_modules_unmapped(struct ap_modules *modules, uint32_t id)
+{
+    struct ap_module *module = &modules->entries[id]->module;
+
+    assert(module->mapped);
+    if (!--module->mapped)
+        module->idle_ns = ap_clock_monotonic_ns();
+}
+
+bool ap_modules_next_idle(const struct ap_modules *modules, uint64_t now_ns, uint32_t *pos, uint32_t *ret_id)
+{
+    const struct ap_module *module;
+
+    while (*pos < modules->cnt) {
+        *ret_id = (*pos)++;
+        module = &modules->entries[*ret_id]->module;
+        if (module->kind == AP_MODULE_FILE && module->fd >= 0 && !module->mapped && *ret_id != AP_MODULE_ID_VDSO &&
+            module->idle_ns + AP_MODULE_IDLE_NS <= now_ns)
+            return true;
+    }
+    return false;
+}
+
+void ap_modules_release(struct ap_modules *modules, uint32_t id)
+{
+    struct ap_module *module = &modules->entries[id]->module;
+
+    assert(module->kind == AP_MODULE_FILE && module->fd >= 0 && id != AP_MODULE_ID_VDSO);
+    ap_log_debug("letting go of %s", module->path);
+    close(module->fd);
+    module->fd = -1;
+    modules->pins--;
+    if (module->unwind)
+        modules->unwind_sz -= ap_unwind_table_memory(module->unwind);
+    module->unwind = ap_unwind_table_free(module->unwind);
+    free(module->loads);
+    module->loads = NULL;
+    module->unwind_tried = module->loads_tried = false;
+}
+
+size_t ap_modules_pins(const struct ap_modules *modules)
+{
+    return modules->pins;
 }
 
 uint32_t ap_modules_jit(struct ap_modules *modules, uint32_t pid, uint32_t ns_pid, int root_fd)
@@ -292,8 +427,11 @@ void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid)
 {
     struct entry *entry = ap_map_remove(&modules->jits, &pid, sizeof(pid));
 
-    if (entry)
-        ap_module_read_perfmap(&entry->module);
+    if (!entry)
+        return;
+    ap_module_read_perfmap(&entry->module);
+    entry->module.ended = true;
+    entry->module.root_fd = -1;
 }
 
 /* The map below a root directory; its own symbolic links cannot lead out of there. */
@@ -310,7 +448,7 @@ void ap_module_read_perfmap(struct ap_module *module)
     char path[64];
     int root, fd = -ENOENT;
 
-    if (module->perfmap)
+    if (module->perfmap || module->ended)
         return;
     snprintf(path, sizeof(path), "/proc/%u/root", module->pid);
     root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -331,8 +469,10 @@ const struct ap_unwind_table *ap_module_unwind(struct ap_modules *modules, struc
 {
     if (module->unwind_tried || module->kind != AP_MODULE_FILE || module->fd < 0 || module->reason)
         return module->unwind;
+    if (modules->unwind_sz >= AP_MODULES_UNWIND_SZ_MAX)
+        return NULL; /* until others are let go */
     module->unwind_tried = true;
-    if (modules->unwind_sz >= AP_MODULES_UNWIND_SZ_MAX || ap_unwind_table_new(module->fd, &module->unwind))
+    if (ap_unwind_table_new(module->fd, &module->unwind))
         return NULL;
     modules->unwind_sz += ap_unwind_table_memory(module->unwind);
     return module->unwind;

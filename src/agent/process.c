@@ -26,8 +26,10 @@ struct mapping {
     uint32_t module;
 };
 
-/* What a process runs. Shared after fork until one side maps something or calls exec. */
+/* What a process runs. Shared after fork until one side maps something or calls exec. The modules count the mappings of
+ * all images. */
 struct image {
+    struct ap_modules *modules;
     uint32_t refs, cnt, cap;
     char *exe;
     struct mapping *maps; /* by start, disjoint */
@@ -35,43 +37,52 @@ struct image {
 
 struct ap_process {
     uint32_t pid, ns_pid;
-    int root_fd;      /* borrowed from the table of roots; -1 = the same as ours */
-    bool known;       /* the image is complete */
-    bool detailed;    /* root and container were read since the last fork or exec */
-    uint64_t exit_ns; /* 0 = running */
-    uint64_t scan_ns; /* last look at /proc/PID/maps */
+    struct root *root; /* counted there; NULL = the same as ours */
+    bool known;        /* the image is complete */
+    bool detailed;     /* root and container were read since the last fork or exec */
+    uint64_t exit_ns;  /* 0 = running */
+    uint64_t scan_ns;  /* last look at /proc/PID/maps */
     struct image *image;
     char container[CONTAINER_ID_SZ];
 };
 
+/* A root directory, held open as long as a process has it. */
 struct root {
     ino_t mount_ns, inode;
     dev_t dev;
     int fd;
+    uint32_t refs;
 };
 
 struct ap_processes {
     struct ap_modules *modules;
     struct ap_map table; /* pid -> struct ap_process */
-    struct root roots[AP_ROOTS_MAX];
+    struct root *roots[AP_ROOTS_MAX];
     size_t root_cnt;
     struct root own;
+    uint64_t roots_refused;
     size_t ended; /* processes with exit_ns set */
 };
 
-static struct image *image_new(void)
+static struct image *image_new(struct ap_modules *modules)
 {
     struct image *image = calloc(1, sizeof(*image));
 
-    if (image)
-        image->refs = 1;
+    if (!image)
+        return NULL;
+    image->modules = modules;
+    image->refs = 1;
     return image;
 }
 
 static void image_unref(struct image *image)
 {
+    uint32_t i;
+
     if (!image || --image->refs)
         return;
+    for (i = 0; i < image->cnt; i++)
+        ap_modules_unmapped(image->modules, image->maps[i].module);
     free(image->exe);
     free(image->maps);
     free(image);
@@ -79,7 +90,8 @@ static void image_unref(struct image *image)
 
 static struct image *image_copy(const struct image *from)
 {
-    struct image *image = image_new();
+    struct image *image = image_new(from->modules);
+    uint32_t i;
 
     if (!image)
         return NULL;
@@ -91,6 +103,8 @@ static struct image *image_copy(const struct image *from)
     }
     if (from->cnt)
         memcpy(image->maps, from->maps, from->cnt * sizeof(*image->maps));
+    for (i = 0; i < from->cnt; i++)
+        ap_modules_mapped(from->modules, from->maps[i].module);
     image->cnt = image->cap = from->cnt;
     return image;
 }
@@ -134,7 +148,7 @@ static int image_insert(struct image *image, const struct mapping *new)
     uint32_t first = image_search(image, new->start), last = first;
     struct mapping left, right;
     struct mapping put[3];
-    uint32_t put_cnt = 0;
+    uint32_t put_cnt = 0, i;
     int rc;
 
     rc = image_reserve(image, 2);
@@ -156,6 +170,10 @@ static int image_insert(struct image *image, const struct mapping *new)
         right.start = new->end;
         put[put_cnt++] = right;
     }
+    for (i = 0; i < put_cnt; i++)
+        ap_modules_mapped(image->modules, put[i].module);
+    for (i = first; i < last; i++)
+        ap_modules_unmapped(image->modules, image->maps[i].module);
     memmove(image->maps + first + put_cnt, image->maps + last, (image->cnt - last) * sizeof(*image->maps));
     memcpy(image->maps + first, put, put_cnt * sizeof(*put));
     image->cnt = image->cnt - (last - first) + put_cnt;
@@ -184,9 +202,51 @@ static bool same_root(const struct root *a, const struct root *b)
     return a->mount_ns == b->mount_ns && a->dev == b->dev && a->inode == b->inode;
 }
 
-/* Directory descriptor of the process's root, -1 when it is ours; *ret_known false when it cannot be told any
- * more. */
-static int find_root(struct ap_processes *processes, uint32_t pid, bool *ret_known)
+static int root_fd(const struct ap_process *process)
+{
+    return process->root ? process->root->fd : -1;
+}
+
+static void root_unref(struct ap_processes *processes, struct root *root)
+{
+    size_t i;
+
+    if (!root || --root->refs)
+        return;
+    for (i = 0; processes->roots[i] != root; i++)
+        ;
+    processes->roots[i] = processes->roots[--processes->root_cnt];
+    close(root->fd);
+    free(root);
+}
+
+/* Opens a root directory that is not in the table; NULL when it cannot be kept. */
+static struct root *add_root(struct ap_processes *processes, uint32_t pid, const struct root *wanted)
+{
+    struct root *root;
+    char path[64];
+
+    if (processes->root_cnt == AP_ROOTS_MAX) {
+        processes->roots_refused++;
+        return NULL;
+    }
+    root = malloc(sizeof(*root));
+    if (!root)
+        return NULL;
+    *root = *wanted;
+    snprintf(path, sizeof(path), "/proc/%u/root", pid);
+    root->fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root->fd < 0) {
+        free(root);
+        return NULL;
+    }
+    root->refs = 0;
+    processes->roots[processes->root_cnt++] = root;
+    return root;
+}
+
+/* The process's root as it is now, NULL when it is ours; *ret_known false when it cannot be told any more. */
+static struct root *find_root(struct ap_processes *processes, uint32_t pid, bool *ret_known)
 {
     struct root root;
     char path[64];
@@ -196,33 +256,37 @@ static int find_root(struct ap_processes *processes, uint32_t pid, bool *ret_kno
     root_identity(path, &root);
     *ret_known = root.inode != 0;
     if (!root.inode || same_root(&root, &processes->own))
-        return -1;
+        return NULL;
     for (i = 0; i < processes->root_cnt; i++)
-        if (same_root(&root, &processes->roots[i]))
-            return processes->roots[i].fd;
-    if (processes->root_cnt == AP_ROOTS_MAX)
-        return -1;
-    snprintf(path, sizeof(path), "/proc/%u/root", pid);
-    root.fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root.fd < 0)
-        return -1;
-    processes->roots[processes->root_cnt++] = root;
-    return root.fd;
+        if (same_root(&root, processes->roots[i]))
+            return processes->roots[i];
+    return add_root(processes, pid, &root);
+}
+
+static void set_root(struct ap_processes *processes, struct ap_process *process, struct root *root)
+{
+    struct root *old = process->root;
+
+    if (root)
+        root->refs++;
+    process->root = root;
+    ap_modules_know_jit(processes->modules, process->pid, process->ns_pid, root_fd(process));
+    root_unref(processes, old);
 }
 
 /* Root and container id, once per fork and exec; what cannot be read any more stays as inherited. */
 static void read_details(struct ap_processes *processes, struct ap_process *process)
 {
     char path[64], text[CGROUP_TEXT_SZ], container[CONTAINER_ID_SZ];
+    struct root *root;
     bool known;
-    int root_fd;
 
     if (process->detailed || process->exit_ns)
         return;
     process->detailed = true;
-    root_fd = find_root(processes, process->pid, &known);
+    root = find_root(processes, process->pid, &known);
     if (known)
-        process->root_fd = root_fd;
+        set_root(processes, process, root);
     snprintf(path, sizeof(path), "/proc/%u/cgroup", process->pid);
     if (ap_procfs_read(path, text, sizeof(text)) < 0)
         return;
@@ -232,8 +296,9 @@ static void read_details(struct ap_processes *processes, struct ap_process *proc
         process->container[0] = '\0';
 }
 
-static void process_free(struct ap_process *process)
+static void process_free(struct ap_processes *processes, struct ap_process *process)
 {
+    root_unref(processes, process->root);
     image_unref(process->image);
     free(process);
 }
@@ -253,15 +318,13 @@ struct ap_processes *ap_processes_new(struct ap_modules *modules)
 struct ap_processes *ap_processes_free(struct ap_processes *processes)
 {
     struct ap_process *process;
-    size_t pos = 0, i;
+    size_t pos = 0;
 
     if (!processes)
         return NULL;
     while ((process = ap_map_next(&processes->table, &pos)))
-        process_free(process);
+        process_free(processes, process);
     ap_map_done(&processes->table);
-    for (i = 0; i < processes->root_cnt; i++)
-        close(processes->roots[i].fd);
     free(processes);
     return NULL;
 }
@@ -274,8 +337,9 @@ static struct ap_process *find(const struct ap_processes *processes, uint32_t pi
 static void drop(struct ap_processes *processes, struct ap_process *process)
 {
     ap_map_remove(&processes->table, &process->pid, sizeof(process->pid));
+    ap_modules_end_jit(processes->modules, process->pid); /* it borrows the root */
     processes->ended -= process->exit_ns != 0;
-    process_free(process);
+    process_free(processes, process);
 }
 
 /* New entry with `image` (the reference is taken over, also on failure); NULL when the table is full. */
@@ -288,10 +352,9 @@ static struct ap_process *add(struct ap_processes *processes, uint32_t pid, stru
         return NULL;
     }
     process->pid = process->ns_pid = pid;
-    process->root_fd = -1;
     process->image = image;
     if (ap_map_put(&processes->table, &process->pid, sizeof(process->pid), process)) {
-        process_free(process);
+        process_free(processes, process);
         return NULL;
     }
     return process;
@@ -319,7 +382,7 @@ static void map_file(struct ap_processes *processes, struct ap_process *process,
 
     if (!image)
         return;
-    mapping.module = ap_modules_file(processes->modules, process->pid, process->ns_pid, process->root_fd, file);
+    mapping.module = ap_modules_file(processes->modules, process->pid, process->ns_pid, root_fd(process), file);
     if (image_insert(image, &mapping))
         return; /* bound of one process: the address will count as unmapped */
     if (!image->exe && file->inode)
@@ -384,7 +447,7 @@ static void scan(struct ap_processes *processes, struct ap_process *process)
 /* Entry of a process of which no event told; read from /proc. NULL when the table is full. */
 static struct ap_process *discover(struct ap_processes *processes, uint32_t pid, uint32_t ns_pid)
 {
-    struct ap_process *process = add(processes, pid, image_new());
+    struct ap_process *process = add(processes, pid, image_new(processes->modules));
 
     if (!process)
         return NULL;
@@ -406,10 +469,8 @@ static void take_fork(struct ap_processes *processes, const struct ap_process_ev
     struct ap_process *parent, *child;
 
     child = find(processes, event->pid);
-    if (child) { /* the number is used again */
-        ap_modules_end_jit(processes->modules, child->pid);
+    if (child) /* the number is used again */
         drop(processes, child);
-    }
     parent = find(processes, event->ppid);
     if (!parent)
         parent = discover(processes, event->ppid, 0);
@@ -420,14 +481,14 @@ static void take_fork(struct ap_processes *processes, const struct ap_process_ev
     if (!child)
         return;
     child->known = parent->known;
-    child->root_fd = parent->root_fd;
+    set_root(processes, child, parent->root);
     memcpy(child->container, parent->container, sizeof(child->container));
 }
 
 static void take_exec(struct ap_processes *processes, const struct ap_process_event *event)
 {
     struct ap_process *process = find(processes, event->pid);
-    struct image *image = image_new();
+    struct image *image = image_new(processes->modules);
 
     if (!process) {
         process = add(processes, event->pid, image);
@@ -500,7 +561,7 @@ struct ap_process *ap_processes_sampled(struct ap_processes *processes, uint32_t
     process->ns_pid = ns_pid ? ns_pid : process->ns_pid;
     read_details(processes, process);
     if (news)
-        ap_modules_know_jit(processes->modules, pid, process->ns_pid, process->root_fd);
+        ap_modules_know_jit(processes->modules, pid, process->ns_pid, root_fd(process));
     return process;
 }
 
@@ -512,14 +573,14 @@ uint32_t ap_process_locate(struct ap_processes *processes, struct ap_process *pr
     uint32_t i;
 
     i = image_search(process->image, addr);
-    if (i == process->image->cnt || process->image->maps[i].start > addr) {
+    if (i >= process->image->cnt || process->image->maps[i].start > addr) {
         now = ap_clock_monotonic_ns();
         if (!process->exit_ns && now - process->scan_ns > RESCAN_PAUSE_NS)
             scan(processes, process);
         i = image_search(process->image, addr);
     }
     *ret_offset = addr;
-    if (i == process->image->cnt || process->image->maps[i].start > addr)
+    if (i >= process->image->cnt || process->image->maps[i].start > addr)
         return process->known ? AP_MODULE_ID_NO_MAPPING : AP_MODULE_ID_PROCESS_GONE;
     mapping = &process->image->maps[i];
     if (ap_modules_get(processes->modules, mapping->module)->kind == AP_MODULE_FILE)
@@ -591,7 +652,12 @@ size_t ap_processes_cnt(const struct ap_processes *processes)
     return processes->table.cnt;
 }
 
+size_t ap_processes_roots(const struct ap_processes *processes)
+{
+    return processes->root_cnt;
+}
+
 uint64_t ap_processes_refused(const struct ap_processes *processes)
 {
-    return processes->table.fulls;
+    return processes->table.fulls + processes->roots_refused;
 }

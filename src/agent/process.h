@@ -11,10 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bounds; what does not fit is counted (ap_processes_refused) and resolves to "process gone". */
+/* Bounds; what does not fit is counted (ap_processes_refused) and resolves to "process gone"; perf maps and deleted
+ * files below a root directory too many are not found. */
 #define AP_PROCESSES_MAX 131072
 #define AP_MAPS_MAX      16384 /* executable mappings of one process */
-#define AP_ROOTS_MAX     1024  /* distinct root directories (mount namespaces, chroots) held open */
+#define AP_ROOTS_MAX     1024 /* distinct root directories (mount namespaces, chroots) held open for living processes */
 
 /* How long an ended process is remembered for its last samples. */
 #define AP_PROCESS_GRACE_NS 2000000000ULL
@@ -38,7 +39,7 @@ uint32_t ap_process_locate(struct ap_processes *processes, struct ap_process *pr
                            uint64_t *ret_offset);
 
 /* Unwind information of the file that is mapped at a code address, and the address as an offset in that file; NULL when
- * there is none. Valid as long as the modules. */
+ * there is none. Valid as long as the process is. */
 const struct ap_unwind_table *ap_process_unwind(struct ap_processes *processes, struct ap_process *process,
                                                 uint64_t addr, uint64_t *ret_file_off);
 
@@ -55,6 +56,9 @@ const char *ap_process_container(const struct ap_process *process);
 void ap_processes_sweep(struct ap_processes *processes, uint64_t now_ns);
 
 size_t ap_processes_cnt(const struct ap_processes *processes);
+/* Root directories held open. */
+size_t ap_processes_roots(const struct ap_processes *processes);
+/* Processes, and root directories, that a bound turned away. */
 uint64_t ap_processes_refused(const struct ap_processes *processes);
 
 #endif

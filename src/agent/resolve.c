@@ -11,25 +11,22 @@
 /* Room for "module+0xoffset". */
 #define UNKNOWN_NAME_SZ 4200
 
-/* Names of one location: `cnt` consecutive entries of the pool, innermost first. */
-struct names {
+/* Frames of one location: `cnt` consecutive entries of the pool, innermost first. */
+struct place {
     uint32_t first, cnt;
 };
 
 struct resolver {
     struct ap_collect *collect;
     struct ap_modules *modules;
-    struct ap_symbolizer *symbolizer;
+    struct ap_names *names;
     struct ap_capture *capture;
     struct ap_profile *profile;
-    struct names *names; /* by location id */
-    uint32_t *pool;      /* frame indices of the profile */
+    struct place *places; /* by location id */
+    uint32_t *pool;       /* frame indices of the profile */
     size_t pool_cnt, pool_cap;
-    uint32_t *mappings;       /* by module id; 0 = not made yet */
-    struct ap_location **run; /* the locations of the module in work */
-    uint64_t *offsets;
-    uint32_t module; /* the module in work */
-    int rc;          /* first failure */
+    uint32_t *mappings; /* by module id; 0 = not made yet */
+    int rc;             /* first failure */
     struct {
         uint64_t frames, samples;
     } unresolved[AP_UNRESOLVED_REASON_CNT]; /* of the module in work */
@@ -67,7 +64,7 @@ static uint32_t kernel_mapping(struct resolver *r, const char *name)
     return index;
 }
 
-static void push(struct resolver *r, struct names *names, const struct ap_frame *frame)
+static void push(struct resolver *r, struct place *place, const struct ap_frame *frame)
 {
     uint32_t *pool, index;
     size_t cap;
@@ -88,10 +85,10 @@ static void push(struct resolver *r, struct names *names, const struct ap_frame 
         r->rc = rc;
     if (rc)
         return; /* past the bound the location stays without names, and its samples count as table_full */
-    if (!names->cnt)
-        names->first = (uint32_t)r->pool_cnt;
+    if (!place->cnt)
+        place->first = (uint32_t)r->pool_cnt;
     r->pool[r->pool_cnt++] = index;
-    names->cnt++;
+    place->cnt++;
 }
 
 static const char *base_name(const char *path)
@@ -113,82 +110,51 @@ static void name_unknown(struct resolver *r, const struct ap_location *location,
         snprintf(name, sizeof(name), "%.4096s+0x%llx", base_name(module->path), (unsigned long long)location->offset);
     frame.function = ap_strings_id(r->profile->strings, name);
     frame.mapping = mapping_of(r, location->module);
-    push(r, &r->names[location->id], &frame);
+    push(r, &r->places[location->id], &frame);
     r->unresolved[reason].frames++;
     r->unresolved[reason].samples += location->samples;
 }
 
-static void take_symbol(void *ctx, size_t index, const struct ap_symbol_frame *frames, size_t cnt, uint8_t reason)
+static void name_known(struct resolver *r, const struct ap_location *location, const struct ap_symbol_frame *frames,
+                       size_t cnt)
 {
-    struct resolver *r = ctx;
-    const struct ap_location *location = r->run[index];
-    bool is_kernel = location->module == AP_MODULE_ID_KERNEL;
+    static const uint8_t kinds[] = {
+        [AP_MODULE_KERNEL] = AP_FRAME_KERNEL, [AP_MODULE_FILE] = AP_FRAME_NATIVE, [AP_MODULE_JIT] = AP_FRAME_JIT};
+    uint8_t kind = kinds[ap_modules_get(r->modules, location->module)->kind];
     struct ap_frame frame;
     size_t i;
 
-    if (!cnt) {
-        name_unknown(r, location, reason);
-        return;
-    }
     for (i = 0; i < cnt; i++) {
         frame = (struct ap_frame){
-            .kind = is_kernel ? AP_FRAME_KERNEL : AP_FRAME_NATIVE,
+            .kind = kind,
             .inlined = frames[i].inlined,
             .waker = location->waker,
             .function = ap_strings_id(r->profile->strings, frames[i].function),
             .file = ap_strings_id(r->profile->strings, frames[i].file),
             .line = frames[i].line,
-            .mapping = is_kernel ? kernel_mapping(r, frames[i].module) : mapping_of(r, location->module),
+            .mapping = kind == AP_FRAME_KERNEL ? kernel_mapping(r, frames[i].module) : mapping_of(r, location->module),
             .offset = location->offset,
         };
-        push(r, &r->names[location->id], &frame);
+        push(r, &r->places[location->id], &frame);
     }
 }
 
-static void resolve_jit(struct resolver *r, struct ap_module *module, size_t cnt)
+/* Names the locations sorted[0 .. cnt), all of one module. */
+static void resolve_module(struct resolver *r, struct ap_location **sorted, size_t cnt)
 {
-    struct ap_frame frame;
-    const char *name;
-    size_t i;
-
-    ap_module_read_perfmap(module);
-    for (i = 0; i < cnt; i++) {
-        name = ap_perfmap_find(module->perfmap, r->run[i]->offset);
-        if (!name) {
-            name_unknown(r, r->run[i], AP_UNRESOLVED_JIT);
-            continue;
-        }
-        frame = (struct ap_frame){
-            .kind = AP_FRAME_JIT,
-            .waker = r->run[i]->waker,
-            .function = ap_strings_id(r->profile->strings, name),
-            .mapping = mapping_of(r, r->run[i]->module),
-            .offset = r->run[i]->offset,
-        };
-        push(r, &r->names[r->run[i]->id], &frame);
-    }
-}
-
-/* Names the first `cnt` locations of r->run, all of one module. */
-static void resolve_module(struct resolver *r, size_t cnt)
-{
-    struct ap_module *module = ap_modules_get(r->modules, r->module);
+    const struct ap_module *module = ap_modules_get(r->modules, sorted[0]->module);
+    struct ap_names_answer answer;
     uint8_t reason;
     size_t i;
 
     memset(r->unresolved, 0, sizeof(r->unresolved));
-    if (module->reason || module->kind == AP_MODULE_UNMAPPED) {
-        for (i = 0; i < cnt; i++)
-            name_unknown(r, r->run[i], module->reason);
-    } else if (module->kind == AP_MODULE_JIT) {
-        resolve_jit(r, module, cnt);
-    } else {
-        for (i = 0; i < cnt; i++)
-            r->offsets[i] = r->run[i]->offset;
-        if (module->kind == AP_MODULE_KERNEL)
-            ap_symbolizer_kernel(r->symbolizer, r->offsets, cnt, take_symbol, r);
+    for (i = 0; i < cnt; i++) {
+        if (ap_names_find(r->names, AP_NAME_CODE, sorted[i]->module, sorted[i]->offset, &answer))
+            answer = (struct ap_names_answer){.reason = AP_UNRESOLVED_BUDGET}; /* settled: nothing is waited for */
+        if (answer.cnt)
+            name_known(r, sorted[i], answer.frames, answer.cnt);
         else
-            ap_symbolizer_file(r->symbolizer, module->fd, r->offsets, cnt, take_symbol, r);
+            name_unknown(r, sorted[i], answer.reason);
     }
     for (reason = 1; reason < AP_UNRESOLVED_REASON_CNT; reason++) {
         if (!r->unresolved[reason].frames)
@@ -228,7 +194,7 @@ static void name_pseudo(struct resolver *r, const struct ap_location *location)
         frame.function = ap_strings_id(r->profile->strings, "[no stack]");
         break;
     }
-    push(r, &r->names[location->id], &frame);
+    push(r, &r->places[location->id], &frame);
 }
 
 static int by_module(const void *a, const void *b)
@@ -246,11 +212,9 @@ static void resolve_locations(struct resolver *r, struct ap_location **sorted, s
     size_t first = 0, last;
 
     while (first < cnt && !r->rc && sorted[first]->module < AP_PSEUDO_FIRST) {
-        r->module = sorted[first]->module;
-        for (last = first; last < cnt && sorted[last]->module == r->module; last++)
+        for (last = first; last < cnt && sorted[last]->module == sorted[first]->module; last++)
             r->capture->frames_total += sorted[last]->samples;
-        r->run = sorted + first;
-        resolve_module(r, last - first);
+        resolve_module(r, sorted + first, last - first);
         first = last;
     }
     for (; first < cnt && !r->rc; first++)
@@ -276,16 +240,16 @@ static bool is_interrupt_entry(const char *name)
 static uint32_t interrupted_part(const struct resolver *r, const struct ap_trace *trace)
 {
     const struct ap_location *location;
-    const struct names *names;
+    const struct place *place;
     uint32_t i;
 
     for (i = 0; i < trace->cnt; i++) {
         location = r->collect->locations[trace->locations[i]];
         if (!location->waker)
             return 0;
-        names = &r->names[location->id];
-        if (location->module == AP_MODULE_ID_KERNEL && names->cnt &&
-            is_interrupt_entry(ap_profile_str(r->profile, r->profile->frames[r->pool[names->first]].function)))
+        place = &r->places[location->id];
+        if (location->module == AP_MODULE_ID_KERNEL && place->cnt &&
+            is_interrupt_entry(ap_profile_str(r->profile, r->profile->frames[r->pool[place->first]].function)))
             return i;
     }
     return 0;
@@ -327,7 +291,7 @@ static uint32_t waker_excess(const struct resolver *r, const struct ap_trace *tr
 
     for (i = first; i < trace->cnt; i++) {
         location = r->collect->locations[trace->locations[i]];
-        cnt = r->names[location->id].cnt;
+        cnt = r->places[location->id].cnt;
         all += cnt;
         of_waker += location->waker ? cnt : 0;
     }
@@ -345,16 +309,16 @@ static int add_trace(struct resolver *r, struct ap_trace *trace)
 
     for (i = first; !rc && i < trace->cnt; i++) {
         const struct ap_location *location = r->collect->locations[trace->locations[i]];
-        const struct names *names = &r->names[location->id];
+        const struct place *place = &r->places[location->id];
 
-        if (!names->cnt)
+        if (!place->cnt)
             return -ENOSPC;
         if (excess && frames.cnt) { /* the outermost of the waker, functions with what is inlined in them */
-            excess -= names->cnt < excess ? names->cnt : excess;
+            excess -= place->cnt < excess ? place->cnt : excess;
             continue;
         }
-        for (j = 0; j < names->cnt; j++) /* a waker's stack is kept the other way round */
-            add_frame(&frames, r->pool[names->first + (location->waker ? names->cnt - 1 - j : j)]);
+        for (j = 0; j < place->cnt; j++) /* a waker's stack is kept the other way round */
+            add_frame(&frames, r->pool[place->first + (location->waker ? place->cnt - 1 - j : j)]);
     }
     if (!rc)
         rc = ap_profile_add_stack(r->profile, frames.frames, frames.cnt, frames.full || trace->flags, &trace->stack);
@@ -382,23 +346,30 @@ static int add_traces(struct resolver *r, struct ap_account *account)
     return 0;
 }
 
-int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_symbolizer *symbolizer,
+void ap_resolve_want(const struct ap_collect *collect, struct ap_names *names)
+{
+    size_t i;
+
+    for (i = 0; i < collect->location_cnt; i++)
+        if (collect->locations[i]->module < AP_PSEUDO_FIRST)
+            ap_names_want(names, AP_NAME_CODE, collect->locations[i]->module, collect->locations[i]->offset);
+}
+
+int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_names *names,
                struct ap_capture *capture, struct ap_account *account)
 {
-    struct resolver r = {.collect = collect,
-                         .modules = modules,
-                         .symbolizer = symbolizer,
-                         .capture = capture,
-                         .profile = collect->profile};
+    struct resolver r = {
+        .collect = collect, .modules = modules, .names = names, .capture = capture, .profile = collect->profile};
     size_t cnt = collect->location_cnt;
     struct ap_location **sorted = malloc(cnt * sizeof(struct ap_location *));
 
-    r.names = calloc(cnt, sizeof(*r.names));
-    r.offsets = malloc(cnt * sizeof(*r.offsets));
+    r.places = calloc(cnt, sizeof(*r.places));
     r.mappings = calloc(ap_modules_cnt(modules), sizeof(*r.mappings));
-    if (!sorted || !r.names || !r.offsets || !r.mappings) {
+    if (!sorted || !r.places || !r.mappings) {
         r.rc = -ENOMEM;
     } else {
+        ap_resolve_want(collect, names);
+        ap_names_settle(names);
         memcpy(sorted, collect->locations, cnt * sizeof(struct ap_location *));
         qsort(sorted, cnt, sizeof(*sorted), by_module);
         resolve_locations(&r, sorted, cnt);
@@ -407,8 +378,7 @@ int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap
     if (!r.rc)
         r.rc = add_traces(&r, account);
     free(sorted);
-    free(r.names);
-    free(r.offsets);
+    free(r.places);
     free(r.mappings);
     free(r.pool);
     return r.rc;

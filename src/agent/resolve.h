@@ -4,11 +4,16 @@
 #define APERTURE_AGENT_RESOLVE_H
 
 #include "agent/collect.h"
-#include "symbol/symbolizer.h"
+#include "agent/names.h"
 
-/* Turns the traces of `collect` into stacks and samples of its profile. Adds to the capture's counts of frames and its
- * diagnosis, and to the account what was delivered and what hit a bound of the profile. 0 or -ENOMEM. */
-int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_symbolizer *symbolizer,
+/* Puts every place of `collect` on the list of `names`: several collects are best listed before one is resolved, so
+ * that each file is read once. */
+void ap_resolve_want(const struct ap_collect *collect, struct ap_names *names);
+
+/* Turns the traces of `collect` into stacks and samples of its profile, with names that are waited for. Adds to the
+ * capture's counts of frames and its diagnosis, and to the account what was delivered and what hit a bound of the
+ * profile. 0 or -ENOMEM. */
+int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_names *names,
                struct ap_capture *capture, struct ap_account *account);
 
 #endif

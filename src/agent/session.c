@@ -6,6 +6,7 @@
 #include "agent/preflight.h"
 #include "agent/procfs.h"
 #include "agent/progress.h"
+#include "agent/resolve.h"
 #include "agent/source.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -28,12 +29,13 @@
 #define EPOLL_EVENTS_MAX 16
 
 /* What an epoll event is about; pidfds carry their index on top. */
-enum watch { WATCH_RINGS = 0, WATCH_TIMER = 1, WATCH_SIGNAL = 2, WATCH_PID = 3 };
+enum watch { WATCH_RINGS = 0, WATCH_TIMER = 1, WATCH_SIGNAL = 2, WATCH_NAMES = 3, WATCH_PID = 4 };
 
 struct session {
     const struct ap_agent_config *config;
     struct ap_symbolizer *symbolizer;
     struct ap_modules *modules;
+    struct ap_names *names;
     struct ap_processes *processes;
     struct ap_sideband *sideband;
     struct ap_scope *scope;
@@ -137,6 +139,7 @@ static int set_up_loop(struct session *s, struct ap_error *err)
     rc = watch(s, ap_scope_fd(s->scope), WATCH_RINGS);
     rc = rc ? rc : watch(s, s->timer_fd, WATCH_TIMER);
     rc = rc ? rc : watch(s, s->signal_fd, WATCH_SIGNAL);
+    rc = rc ? rc : watch(s, ap_symbolizer_fd(s->symbolizer), WATCH_NAMES);
     rc = rc ? rc : ap_sideband_watch(s->sideband, s->epoll_fd);
     for (i = 0; !rc && i < s->pid_cnt; i++)
         rc = watch(s, s->pid_fds[i], WATCH_PID + i);
@@ -207,9 +210,10 @@ static int open_tables(struct session *s, struct ap_error *err)
     };
 
     s->modules = ap_modules_new();
+    s->names = s->modules ? ap_names_new(s->modules, s->symbolizer) : NULL;
     s->processes = s->modules ? ap_processes_new(s->modules) : NULL;
     s->batch = ap_batch_new();
-    if (!s->processes || !s->batch)
+    if (!s->names || !s->processes || !s->batch)
         return ap_error_set(err, -ENOMEM, "out of memory");
     s->sideband = ap_sideband_new(err);
     if (!s->sideband)
@@ -236,7 +240,7 @@ static int set_up(struct session *s, struct ap_error *err)
     rc = open_tables(s, err);
     if (rc)
         return rc;
-    s->env = (struct ap_source_env){config, &s->kernel, s->scope, s->processes, s->modules, s->symbolizer, ""};
+    s->env = (struct ap_source_env){config, &s->kernel, s->scope, s->processes, s->modules, s->names, ""};
     rc = open_sources(s, err);
     if (rc)
         return rc;
@@ -255,6 +259,7 @@ static void tear_down(struct session *s)
     ap_sideband_free(s->sideband);
     ap_batch_free(s->batch);
     ap_processes_free(s->processes);
+    ap_names_free(s->names);
     ap_modules_free(s->modules);
     ap_symbolizer_free(s->symbolizer);
     for (i = 0; i < s->pid_cnt; i++)
@@ -325,6 +330,33 @@ static void show_progress(struct session *s, uint64_t now)
     ap_progress_update(&s->progress, now, now - s->start_ns, s->config->duration_ns, taken, lost);
 }
 
+static void want_location(void *ctx, const struct ap_location *location)
+{
+    struct session *s = ctx;
+
+    ap_names_want(s->names, AP_NAME_CODE, location->module, location->offset);
+}
+
+/* Files of programs that have ended are let go as soon as every place that is known in them has a name. One that is
+ * mapped again in the meantime is not idle any more. */
+static void release_files(struct session *s, uint64_t now)
+{
+    uint32_t pos = 0, id, cnt;
+    unsigned i;
+
+    for (cnt = 0; cnt < AP_MODULES_IDLE_CHUNK && ap_modules_next_idle(s->modules, now, &pos, &id); cnt++) {
+        if (ap_names_pending(s->names, id))
+            continue;
+        for (i = 0; i < s->source_cnt; i++) {
+            ap_collect_each(s->sources[i].collect, id, want_location, s);
+            if (s->sources[i].ops->want)
+                s->sources[i].ops->want(&s->sources[i], id);
+        }
+        if (!ap_names_pending(s->names, id))
+            ap_modules_release(s->modules, id);
+    }
+}
+
 static void take_tick(struct session *s)
 {
     uint64_t expirations, now = ap_clock_monotonic_ns();
@@ -339,6 +371,8 @@ static void take_tick(struct session *s)
         ap_sideband_refresh_cpus(s->sideband);
         ap_sideband_watch(s->sideband, s->epoll_fd);
         ap_processes_sweep(s->processes, now);
+        release_files(s, now);
+        ap_names_pump(s->names, now);
     }
     if (s->progress.on)
         show_progress(s, now);
@@ -367,6 +401,8 @@ static int record(struct session *s, struct ap_error *err)
         for (i = 0; i < cnt; i++) {
             if (events[i].data.u64 == WATCH_SIGNAL)
                 take_signal(s);
+            else if (events[i].data.u64 == WATCH_NAMES)
+                ap_names_pump(s->names, ap_clock_monotonic_ns());
             else if (events[i].data.u64 >= WATCH_PID)
                 take_pid_end(s, events[i].data.u64 - WATCH_PID);
         }
@@ -387,6 +423,12 @@ static int tell_ready(const struct session *s, struct ap_error *err)
     return 0;
 }
 
+/* CPU time of the agent's two processes. */
+static uint64_t used_cpu_ns(const struct session *s)
+{
+    return ap_clock_cpu_ns() + ap_symbolizer_cpu_ns(s->symbolizer);
+}
+
 static void describe_agent(const struct session *s, struct ap_agent_info *agent)
 {
     struct utsname uts = {0};
@@ -404,7 +446,7 @@ static void describe_agent(const struct session *s, struct ap_agent_info *agent)
     for (i = 0; i < s->source_cnt; i++)
         s->sources[i].ops->describe(&s->sources[i], agent);
     agent->cpu_ns = s->cpu_ns;
-    agent->other_cpu_ns = ap_clock_cpu_ns() - s->cpu_ns + ap_symbolizer_cpu_ns(s->symbolizer);
+    agent->other_cpu_ns = used_cpu_ns(s) - s->cpu_ns;
     agent->rss_peak_bytes = ap_procfs_rss_peak();
 }
 
@@ -454,12 +496,17 @@ static struct ap_capture *finish(struct session *s, struct ap_error *err)
         ap_log_warn("%llu child processes were left out: --pid follows at most %d processes at once; use --cgroup for "
                     "larger families",
                     (unsigned long long)lost, AP_TARGETS_MAX);
+    for (i = 0; i < s->source_cnt; i++)
+        ap_resolve_want(s->sources[i].collect, s->names);
     for (i = 0; i < s->source_cnt; i++) {
         if (finish_source(s, i, capture)) {
             ap_error_set(err, -ENOMEM, "out of memory while resolving symbols");
             return ap_capture_free(capture);
         }
     }
+    if (ap_names_refused(s->names))
+        ap_log_warn("%llu places in programs have no name: the table of names is full",
+                    (unsigned long long)ap_names_refused(s->names));
     ap_capture_unresolved_sort(capture);
     memcpy(capture->left_out, s->left_out, sizeof(capture->left_out));
     capture->left_out_cnt = s->left_out_cnt;
@@ -475,7 +522,7 @@ static struct ap_capture *record_and_finish(struct session *s, struct ap_error *
     int rc;
 
     s->start_ns = s->housekeeping_ns = ap_clock_monotonic_ns();
-    s->cpu_start_ns = ap_clock_cpu_ns();
+    s->cpu_start_ns = used_cpu_ns(s);
     s->start_epoch_ns = (uint64_t)((int64_t)s->start_ns + ap_clock_realtime_offset_ns());
     rc = tell_ready(s, err);
     if (!rc)
@@ -484,7 +531,7 @@ static struct ap_capture *record_and_finish(struct session *s, struct ap_error *
     s->end_ns = ap_clock_monotonic_ns();
     drain(s);
     tick_sources(s, s->end_ns);
-    s->cpu_ns = ap_clock_cpu_ns() - s->cpu_start_ns;
+    s->cpu_ns = used_cpu_ns(s) - s->cpu_start_ns;
     return rc ? NULL : finish(s, err);
 }
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* A source is what records one kind of event: its BPF programs, its tables, its account. The session runs any number of
- * them over one scope, one set of ring buffers, one process table and one symbolizer. */
+ * them over one scope, one set of ring buffers, one process table and one table of names. */
 #ifndef APERTURE_AGENT_SOURCE_H
 #define APERTURE_AGENT_SOURCE_H
 
 #include "agent/collect.h"
 #include "agent/config.h"
+#include "agent/names.h"
 #include "agent/programs.h"
 #include "agent/scope.h"
 #include "core/error.h"
 #include "core/out.h"
 #include "model/capture.h"
-#include "symbol/symbolizer.h"
 
 /* What sources are given; borrowed, outlives them. */
 struct ap_source_env {
@@ -20,7 +20,7 @@ struct ap_source_env {
     struct ap_scope *scope;
     struct ap_processes *processes;
     struct ap_modules *modules;
-    struct ap_symbolizer *symbolizer;
+    struct ap_names *names;
     const char *variant; /* of a self-test: what is said behind each name */
 };
 
@@ -38,6 +38,9 @@ struct ap_source_ops {
     void (*record)(struct ap_source *source, const struct ap_record *record);
     /* Called after each drain; may be NULL. */
     void (*tick)(struct ap_source *source, uint64_t now_ns);
+    /* Asks for the names (env->names) of what it keeps of a module besides its collect's locations, while the module's
+     * file is still there; called again when these have come. May be NULL. */
+    void (*want)(struct ap_source *source, uint32_t module);
     /* Ends the recording; what is on its way to the ring buffers or in tables still counts. */
     void (*stop)(struct ap_source *source);
     /* After the last drain: completes the profile (of source->collect) and the account. 0 or -ENOMEM. */

@@ -252,7 +252,7 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
 
     source->collect->profile->period_ns = AP_NS_PER_SEC / env->config->frequency;
     fill_account(source->state, account);
-    return ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+    return ap_resolve(source->collect, env->modules, env->names, capture, account);
 }
 
 static void describe(const struct ap_source *source, struct ap_agent_info *agent)

@@ -11,7 +11,6 @@
 #include "core/map.h"
 #include "model/locks.h"
 #include "symbol/kallsyms.h"
-#include "symbol/variables.h"
 
 #include "bpf/lock.skel.h"
 
@@ -28,8 +27,6 @@
 /* Stacks, and processes, remembered. */
 #define STACKS_MAX    262144
 #define PROCESSES_MAX 65536
-/* Variables looked up at once. */
-#define VARIABLES_BATCH 256
 
 struct stack {
     uint64_t key;
@@ -47,8 +44,9 @@ struct sum {
     uint64_t count[AP_LOCK_OUTCOMES], total_ns[AP_LOCK_OUTCOMES], max_ns;
     uint64_t in_flight, in_flight_ns;
     struct ap_histogram histogram;
-    uint32_t module; /* file that the lock's variable lies in, AP_MODULE_ID_NO_MAPPING = none */
-    uint64_t vaddr;  /* its address there */
+    uint32_t module;  /* file that the lock's variable lies in, AP_MODULE_ID_NO_MAPPING = none */
+    uint64_t vaddr;   /* its address there */
+    struct sum *next; /* with a variable of the same module, or of a process not known yet */
 };
 
 struct locks {
@@ -57,6 +55,9 @@ struct locks {
     unsigned link_cnt;
     struct ap_table_reader *rows;
     struct ap_map stacks, processes, sums;
+    struct sum **of_module; /* those with a variable, by module */
+    size_t of_module_cap;
+    struct sum *early; /* those whose process is not known yet */
     struct ap_trace *no_stack;
     struct ap_buf in_flight;
     uint64_t drained_ns, without_stack, folded;
@@ -165,6 +166,7 @@ static void close_source(struct ap_source *source)
     ap_map_done_values(&locks->sums);
     ap_map_done_values(&locks->stacks);
     ap_map_done_values(&locks->processes);
+    free(locks->of_module);
     ap_buf_done(&locks->in_flight);
     free(locks);
 }
@@ -229,12 +231,56 @@ static void take_record(struct ap_source *source, const struct ap_record *record
         free(process);
 }
 
+/* Puts a sum on the list of its variable's module; without memory the variable stays without name. */
+static void list_variable(struct locks *locks, struct sum *sum)
+{
+    size_t cap = (size_t)sum->module * 2 + 64;
+    struct sum **of_module;
+
+    if (sum->module >= locks->of_module_cap) {
+        of_module = realloc(locks->of_module, cap * sizeof(struct sum *));
+        if (!of_module) {
+            sum->module = AP_MODULE_ID_NO_MAPPING;
+            return;
+        }
+        memset(of_module + locks->of_module_cap, 0, (cap - locks->of_module_cap) * sizeof(struct sum *));
+        locks->of_module = of_module;
+        locks->of_module_cap = cap;
+    }
+    sum->next = locks->of_module[sum->module];
+    locks->of_module[sum->module] = sum;
+}
+
+/* Finds out which file's variable the lock is, while its process is known. */
+static void locate(struct ap_source *source, struct sum *sum)
+{
+    struct locks *locks = source->state;
+    const struct process *process = ap_map_get(&locks->processes, &sum->key.host_pid, sizeof(sum->key.host_pid));
+
+    if (process && process->pid)
+        sum->module = ap_process_variable(source->env->processes, process->pid, sum->key.address, &sum->vaddr);
+    if (sum->module != AP_MODULE_ID_NO_MAPPING)
+        list_variable(locks, sum);
+}
+
+/* Rows that were faster than the records that tell of their processes: those are there after the
+ * next look at the ring buffers. */
+static void locate_early(struct ap_source *source)
+{
+    struct locks *locks = source->state;
+    struct sum *sum;
+
+    while ((sum = locks->early)) {
+        locks->early = sum->next;
+        locate(source, sum);
+    }
+}
+
 /* The sum of a key, made on first use; NULL past the bound. */
 static struct sum *sum_of(struct ap_source *source, const struct ap_lock_key *key)
 {
     struct locks *locks = source->state;
     struct sum *sum = ap_map_get(&locks->sums, key, sizeof(*key));
-    const struct process *process;
 
     if (sum)
         return sum;
@@ -243,12 +289,15 @@ static struct sum *sum_of(struct ap_source *source, const struct ap_lock_key *ke
         return NULL;
     sum->key = *key;
     sum->module = AP_MODULE_ID_NO_MAPPING;
-    process = key->host_pid ? ap_map_get(&locks->processes, &key->host_pid, sizeof(key->host_pid)) : NULL;
-    if (process && process->pid)
-        sum->module = ap_process_variable(source->env->processes, process->pid, key->address, &sum->vaddr);
     if (ap_map_put(&locks->sums, &sum->key, sizeof(sum->key), sum)) {
         free(sum);
         return NULL;
+    }
+    if (ap_map_get(&locks->processes, &key->host_pid, sizeof(key->host_pid))) {
+        locate(source, sum);
+    } else if (key->host_pid) {
+        sum->next = locks->early;
+        locks->early = sum;
     }
     return sum;
 }
@@ -302,6 +351,7 @@ static void tick(struct ap_source *source, uint64_t now_ns)
     struct locks *locks = source->state;
     uint64_t made = locks->skel->bss->rows_made[locks->skel->bss->generation];
 
+    locate_early(source);
     if (made >= AP_LOCK_TABLE_ROWS / 2 || (made && now_ns - locks->drained_ns >= DRAIN_EVERY_NS))
         empty_table(source, now_ns);
 }
@@ -481,31 +531,26 @@ static int add_sum(struct ap_source *source, const struct sum *sum)
     return rc ? rc : ap_profile_add_sample(profile, waiter->series, stack, waited_cnt(sum), waited_ns(sum));
 }
 
-/* Names the variables of one file: those of sums[first .. last). */
-static void name_variables(struct ap_source *source, struct sum **sums, size_t first, size_t last)
+/* Asks for the names of the variables in a file that are locks. */
+static void want(struct ap_source *source, uint32_t module)
 {
-    const struct ap_module *module = ap_modules_get(source->env->modules, sums[first]->module);
-    struct ap_variable variables[VARIABLES_BATCH];
-    uint64_t vaddrs[VARIABLES_BATCH];
-    struct ap_lock_row *row;
-    char text[AP_VARIABLE_NAME_SZ + 24];
-    uint32_t cnt, i;
+    const struct locks *locks = source->state;
+    const struct sum *sum = module < locks->of_module_cap ? locks->of_module[module] : NULL;
 
-    for (; first < last; first += cnt) {
-        for (cnt = 0; cnt < VARIABLES_BATCH && first + cnt < last; cnt++)
-            vaddrs[cnt] = sums[first + cnt]->vaddr;
-        if (ap_variables_find(module->fd, vaddrs, cnt, variables) <= 0)
-            continue;
-        for (i = 0; i < cnt; i++) {
-            row = ap_locks_row(source->collect->profile->locks, sums[first + i]->key.host_pid,
-                               sums[first + i]->key.address, false);
-            if (!row || !row->address || row->symbol || !variables[i].name[0])
-                continue;
-            snprintf(text, sizeof(text), variables[i].off ? "%s+0x%llx" : "%s", variables[i].name,
-                     (unsigned long long)variables[i].off);
-            row->symbol = ap_strings_id(source->collect->profile->strings, text);
-        }
-    }
+    for (; sum; sum = sum->next)
+        ap_names_want(source->env->names, AP_NAME_VARIABLE, module, sum->vaddr);
+}
+
+static void name_variable(struct ap_source *source, const struct sum *sum)
+{
+    struct ap_profile *profile = source->collect->profile;
+    struct ap_lock_row *row = ap_locks_row(profile->locks, sum->key.host_pid, sum->key.address, false);
+    struct ap_names_answer answer;
+
+    if (!row || !row->address || row->symbol ||
+        ap_names_find(source->env->names, AP_NAME_VARIABLE, sum->module, sum->vaddr, &answer) || !answer.cnt)
+        return;
+    row->symbol = ap_strings_id(profile->strings, answer.frames[0].function);
 }
 
 static int by_module(const void *a, const void *b)
@@ -520,19 +565,20 @@ static int name_user_locks(struct ap_source *source)
 {
     struct locks *locks = source->state;
     struct sum **sums = malloc((locks->sums.cnt + 1) * sizeof(*sums)), *sum;
-    size_t pos = 0, cnt = 0, first, last;
+    size_t pos = 0, cnt = 0, i;
+    uint32_t module;
 
     if (!sums)
         return -ENOMEM;
     while ((sum = ap_map_next(&locks->sums, &pos)))
         if (sum->module != AP_MODULE_ID_NO_MAPPING)
             sums[cnt++] = sum;
+    for (module = 0; module < locks->of_module_cap; module++)
+        want(source, module);
+    ap_names_settle(source->env->names);
     qsort(sums, cnt, sizeof(*sums), by_module);
-    for (first = 0; first < cnt; first = last) {
-        for (last = first; last < cnt && sums[last]->module == sums[first]->module; last++)
-            ;
-        name_variables(source, sums, first, last);
-    }
+    for (i = 0; i < cnt; i++)
+        name_variable(source, sums[i]);
     free(sums);
     return 0;
 }
@@ -591,7 +637,7 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
     empty_table(source, ap_clock_monotonic_ns());
     add_in_flight(source);
     credit_traces(source);
-    rc = ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+    rc = ap_resolve(source->collect, env->modules, env->names, capture, account);
     if (!rc)
         rc = add_sums(source);
     if (rc)
@@ -635,6 +681,7 @@ const struct ap_source_ops ap_source_lock = {
     .start = start,
     .record = take_record,
     .tick = tick,
+    .want = want,
     .stop = stop,
     .finish = finish,
     .describe = describe,

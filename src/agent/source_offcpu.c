@@ -230,7 +230,7 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
         offcpu->in_flight_cnt++;
     }
     fill_account(source, account);
-    return ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+    return ap_resolve(source->collect, env->modules, env->names, capture, account);
 }
 
 static void describe(const struct ap_source *source, struct ap_agent_info *agent)

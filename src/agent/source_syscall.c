@@ -473,7 +473,7 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
     add_in_flight(syscalls);
     ap_syscalls_sort(syscalls->table);
     ap_programs_counters(syscalls->skel->maps.counters, c, NULL);
-    rc = ap_resolve(source->collect, env->modules, env->symbolizer, capture, account);
+    rc = ap_resolve(source->collect, env->modules, env->names, capture, account);
     /* the account is of the calls; a slow one whose stack was lost is in the table all the same */
     if (c[AP_COUNTER_RING_FULL] + c[AP_COUNTER_NO_SCRATCH])
         ap_log_warn(

@@ -59,8 +59,8 @@ struct ap_agent_info {
     char event[32];            /* "cpu-clock" or "cycles" */
     uint32_t cpus_online;      /* sampled CPUs */
     uint64_t frequency;        /* samples per second and CPU asked for */
-    uint64_t cpu_ns;           /* CPU time of the agent while it recorded */
-    uint64_t other_cpu_ns;     /* CPU time before and after: loading programs, finding names */
+    uint64_t cpu_ns;           /* CPU time of the agent and its symbolizer while it recorded */
+    uint64_t other_cpu_ns;     /* CPU time before and after: loading programs, finding names at the end */
     uint64_t bpf_run_ns;       /* time inside its BPF programs, by the kernel's statistics; 0 = not measured */
     uint64_t bpf_run_cnt;      /* program runs behind bpf_run_ns */
     uint64_t rss_peak_bytes;   /* agent, peak */

@@ -4,24 +4,22 @@
 #include "core/buf.h"
 #include "model/capture.h"
 #include "symbol/symbolizer.h"
+#include "symbol/variables.h"
 
 #include "blazesym.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Most bytes of one reply: a chunk of addresses with all their inlined functions at full length never gets
- * here. */
-#define REPLY_SZ_MAX (64u << 20)
-
 struct worker {
     int sock;
     int file_fd;              /* the current file, -1 = none */
-    blaze_symbolizer *file;   /* made anew for each file, which bounds the cache to one */
+    blaze_symbolizer *file;   /* made anew for each file, which bounds the cache to one; NULL until needed */
     blaze_symbolizer *kernel; /* kept: kallsyms is parsed once */
     struct ap_buf reply;
     uint64_t addrs[AP_SYMBOL_CHUNK];
@@ -89,6 +87,12 @@ static uint16_t bounded_len(const char *text)
     return text ? (uint16_t)strnlen(text, AP_SYMBOL_NAME_MAX) : 0;
 }
 
+static void put_text(struct ap_buf *reply, const char *text, size_t len)
+{
+    ap_buf_append(reply, text, len);
+    ap_buf_append(reply, "", 1);
+}
+
 static void put_frame(struct ap_buf *reply, const char *function, const blaze_symbolize_code_info *code,
                       const char *module, bool inlined)
 {
@@ -107,16 +111,16 @@ static void put_frame(struct ap_buf *reply, const char *function, const blaze_sy
         len = snprintf(path, sizeof(path), "%s", code->file);
     frame.file_len = (uint16_t)(len < (int)sizeof(path) ? len : (int)sizeof(path) - 1);
     ap_buf_append(reply, &frame, sizeof(frame));
-    ap_buf_append(reply, function, frame.function_len);
-    ap_buf_append(reply, path, frame.file_len);
-    ap_buf_append(reply, module, frame.module_len);
+    put_text(reply, function, frame.function_len);
+    put_text(reply, path, frame.file_len);
+    put_text(reply, module, frame.module_len);
 }
 
 /* blazesym lists inlined calls from the outermost inwards; we send the innermost first. Where code is
  * inlined, the position belongs to the callee listed with it. */
 static void put_symbol(struct ap_buf *reply, const struct blaze_sym *sym, bool is_kernel)
 {
-    struct ap_worker_reply head = {0};
+    struct ap_worker_names head = {0};
     size_t inlined = sym->name ? sym->inlined_cnt : 0, i;
     const char *module = is_kernel && sym->module ? sym->module : "";
 
@@ -140,6 +144,10 @@ static const struct blaze_syms *symbolize_file(struct worker *worker, uint32_t c
     blaze_symbolize_src_elf src = {.type_size = sizeof(src), .path = path, .debug_syms = true};
     const struct blaze_syms *syms;
 
+    if (!worker->file)
+        worker->file = new_symbolizer();
+    if (!worker->file)
+        return NULL;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", worker->file_fd);
     syms = blaze_symbolize_elf_file_offsets(worker->file, &src, worker->addrs, cnt);
     if (syms)
@@ -157,15 +165,14 @@ static const struct blaze_syms *symbolize_kernel(struct worker *worker, uint32_t
     return worker->kernel ? blaze_symbolize_kernel_abs_addrs(worker->kernel, &src, worker->addrs, cnt) : NULL;
 }
 
-static int answer(struct worker *worker, const struct ap_worker_request *request)
+static void put_code(struct worker *worker, const struct ap_worker_request *request)
 {
     bool is_kernel = request->kind == AP_WORKER_KERNEL;
-    struct ap_worker_reply failed = {.reason = is_kernel ? AP_UNRESOLVED_KERNEL_SYMBOL : AP_UNRESOLVED_BAD_FILE};
+    struct ap_worker_names failed = {.reason = is_kernel ? AP_UNRESOLVED_KERNEL_SYMBOL : AP_UNRESOLVED_BAD_FILE};
     const struct blaze_syms *syms;
     size_t i;
 
     syms = is_kernel ? symbolize_kernel(worker, request->cnt) : symbolize_file(worker, request->cnt);
-    ap_buf_reset(&worker->reply);
     for (i = 0; i < request->cnt; i++) {
         if (syms && i < syms->cnt)
             put_symbol(&worker->reply, &syms->syms[i], is_kernel);
@@ -173,9 +180,55 @@ static int answer(struct worker *worker, const struct ap_worker_request *request
             ap_buf_append(&worker->reply, &failed, sizeof(failed));
     }
     blaze_syms_free(syms);
-    if (worker->reply.error)
-        return worker->reply.error;
-    return ap_worker_write(worker->sock, worker->reply.data, worker->reply.len);
+}
+
+static void put_variables(struct worker *worker, const struct ap_worker_request *request)
+{
+    static struct ap_variable variables[AP_SYMBOL_CHUNK];
+    const struct ap_worker_names found = {.frame_cnt = 1}, none = {.reason = AP_UNRESOLVED_STRIPPED};
+    const blaze_symbolize_code_info nowhere = {0};
+    char text[AP_VARIABLE_NAME_SZ + 24];
+    size_t i;
+    int cnt;
+
+    cnt = ap_variables_find(worker->file_fd, worker->addrs, request->cnt, variables);
+    for (i = 0; i < request->cnt; i++) {
+        if (cnt <= 0 || !variables[i].name[0]) {
+            ap_buf_append(&worker->reply, &none, sizeof(none));
+            continue;
+        }
+        snprintf(text, sizeof(text), variables[i].off ? "%s+0x%llx" : "%s", variables[i].name,
+                 (unsigned long long)variables[i].off);
+        ap_buf_append(&worker->reply, &found, sizeof(found));
+        put_frame(&worker->reply, text, &nowhere, "", false);
+    }
+}
+
+static int answer(struct worker *worker, const struct ap_worker_request *request)
+{
+    struct ap_buf *reply = &worker->reply;
+    struct ap_worker_reply head = {0};
+
+    ap_buf_reset(reply);
+    ap_buf_append(reply, &head, sizeof(head));
+    if (request->kind == AP_WORKER_VARIABLE)
+        put_variables(worker, request);
+    else
+        put_code(worker, request);
+    if (reply->error)
+        return reply->error;
+    head.sz = (uint32_t)(reply->len - sizeof(head));
+    memcpy(reply->data, &head, sizeof(head));
+    return ap_worker_write(worker->sock, reply->data, reply->len);
+}
+
+static void forget_file(struct worker *worker)
+{
+    if (worker->file_fd >= 0)
+        close(worker->file_fd);
+    worker->file_fd = -1;
+    blaze_symbolizer_free(worker->file);
+    worker->file = NULL;
 }
 
 /* Reads a request head with the descriptor that may come with it. */
@@ -199,13 +252,10 @@ static int read_request(struct worker *worker, struct ap_worker_request *ret_req
         return -EINVAL;
     head = CMSG_FIRSTHDR(&msg);
     if (head && head->cmsg_type == SCM_RIGHTS) {
-        if (worker->file_fd >= 0)
-            close(worker->file_fd);
+        forget_file(worker);
         memcpy(&worker->file_fd, CMSG_DATA(head), sizeof(int));
-        blaze_symbolizer_free(worker->file);
-        worker->file = new_symbolizer();
     }
-    if (ret_request->kind != AP_WORKER_KERNEL && (worker->file_fd < 0 || !worker->file))
+    if ((ret_request->kind == AP_WORKER_CODE || ret_request->kind == AP_WORKER_VARIABLE) && worker->file_fd < 0)
         return -EINVAL;
     return ap_worker_read(worker->sock, worker->addrs, ret_request->cnt * sizeof(worker->addrs[0]));
 }
@@ -218,13 +268,19 @@ int ap_worker_run(int sock)
 
     worker.sock = sock;
     worker.file_fd = -1;
-    ap_buf_init(&worker.reply, REPLY_SZ_MAX);
+    ap_buf_init(&worker.reply, AP_WORKER_REPLY_SZ_MAX);
     while (!rc) {
         rc = read_request(&worker, &request);
-        if (!rc)
+        if (rc)
+            break;
+        if (request.kind != AP_WORKER_FORGET) {
             rc = answer(&worker, &request);
+            continue;
+        }
+        forget_file(&worker);
+        malloc_trim(0); /* what a large file took may not be needed for long */
     }
-    blaze_symbolizer_free(worker.file);
+    forget_file(&worker);
     blaze_symbolizer_free(worker.kernel);
     ap_buf_done(&worker.reply);
     return rc == -EPIPE ? 0 : 1;

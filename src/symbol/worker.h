@@ -8,22 +8,33 @@
 #include <stdint.h>
 
 enum ap_worker_request_kind {
-    AP_WORKER_FILE = 1,   /* a new file: its descriptor comes with the request */
-    AP_WORKER_MORE = 2,   /* more offsets of the same file */
-    AP_WORKER_KERNEL = 3, /* kernel addresses */
+    AP_WORKER_CODE = 1,     /* offsets in a file */
+    AP_WORKER_VARIABLE = 2, /* addresses of variables of a file */
+    AP_WORKER_KERNEL = 3,   /* kernel addresses */
+    AP_WORKER_FORGET = 4,   /* closes the file; has no addresses and no reply */
 };
 
+/* `cnt` addresses (u64) follow. A descriptor that comes along is a new file; without one the last file is meant. */
 struct ap_worker_request {
-    uint32_t kind, cnt; /* `cnt` addresses (u64) follow */
+    uint32_t kind, cnt;
 };
 
-/* One reply per address, in order; `frame_cnt` frames follow. */
+/* Most bytes of one reply, its head included: a chunk of addresses with all their inlined functions at full length
+ * never gets here. */
+#define AP_WORKER_REPLY_SZ_MAX (64u << 20)
+
+/* `sz` bytes follow: for each address, in order, its names. */
 struct ap_worker_reply {
-    uint8_t reason;
+    uint32_t sz;
+};
+
+/* Names of one address; `frame_cnt` frames follow. */
+struct ap_worker_names {
+    uint8_t reason; /* 0 when there are frames, and only then */
     uint8_t frame_cnt;
 };
 
-/* `function_len`, `file_len` and `module_len` bytes follow, without terminators. */
+/* Three texts follow, each with a NUL that its length leaves out. */
 struct ap_worker_frame {
     uint32_t line;
     uint16_t function_len, file_len, module_len;

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -273,6 +275,194 @@ def test_ends_with_its_target(out):
             target.wait()
             assert agent.wait(45).rc == 0, agent.err
     assert set(Capture(out).kinds) == set(ALL)
+
+
+# Files of programs that have ended
+
+DEEP_NAMES = ("main", "recurse", "outer::Worker::run(int)", "core::fmt::write", "demo::spin", "inlined_spin")
+LET_GO_S = 30  # grace, idle time and naming take about ten seconds
+
+
+def held(pid, path):
+    """What the agent and its symbolizer have of the file: descriptors and mappings."""
+    found = []
+    for one in (pid, *support.children(pid)):
+        for link in pathlib.Path(f"/proc/{one}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(path) in os.readlink(link):
+                    found.append((one, link.name))
+        found += [(one, line) for line in support.read(f"/proc/{one}/maps").splitlines() if str(path) in line]
+    return found
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Copies of a load that computes and of one that waits for locks."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name, copy in (("load-deep", "deep-gone"), ("load-locks", "load-gone")):
+        shutil.copy(LOADS / name, folder / copy)
+    return folder
+
+
+def run_both(folder, agent):
+    """Runs them from start to end; the agent has taken notice of both. Process id of the second."""
+    with load(folder / "deep-gone", 2, 0) as deep:
+        support.wait_until(lambda: held(agent.pid, folder / "deep-gone"), what="the program's file")
+        with load(folder / "load-gone", "mutex", 10) as locks:
+            assert deep.wait().rc == 0 and locks.wait().rc == 0
+    return locks.pid
+
+
+def wait_for_release(agent, folder):
+    support.wait_until(lambda: not held(agent.pid, folder), LET_GO_S, "files that are let go")
+    assert agent.popen.poll() is None
+
+
+def names_are_right(capture, folder, *pids):
+    """Both programs are named in every kind, as if they still ran. `pids`: of the second program's runs."""
+    runs = len(pids)
+    assert not [row for row in capture.data["unresolved"] if row["module"].startswith(str(folder))]
+    deep = capture.thread("cpu", "deep-gone")
+    for name in DEEP_NAMES:
+        assert support.named(deep, name) > 0.95 * deep["samples"] > 5 * runs, name
+    for frame in support.frames(deep, "recurse"):
+        assert frame["module"] == str(folder / "deep-gone") and frame["file"].endswith("load_deep.c")
+    # a node that stands for several lines has none
+    assert any(frame.get("line") for name in DEEP_NAMES for frame in support.frames(deep, name))
+    rows = [row for row in capture["lock"]["locks"] if row["pid"] in pids and row.get("symbol") == "shared_mutex"]
+    assert {row["pid"]: row["waits"] for row in rows} == dict.fromkeys(pids, 10)
+    for row in rows:
+        waiting = {frame["name"]: frame for frame in row["waiters"][0]["stack"]}["wait_for_mutex"]
+        assert waiting["file"].endswith("load_locks.c") and waiting["line"] > 0
+        assert "release_mutex_here" in {frame["name"] for frame in row["wakers"][0]["stack"]}
+    assert support.named(capture.thread("offcpu", "waiter"), "wait_for_mutex") >= 10 * runs
+
+
+def recorder(out, *args, mode="cpu,offcpu,lock"):
+    return Agent("--quiet", "--output", out, *args, mode=mode)
+
+
+def test_files_are_let_go_when_targets_have_gone(programs, out):
+    with recorder(out, mode="all") as agent:
+        pid = run_both(programs, agent)
+        for copy in list(programs.iterdir()):
+            copy.unlink()
+        assert held(agent.pid, programs)  # they were pinned
+        wait_for_release(agent, programs)
+        assert agent.stop(signal.SIGINT).rc == 0, agent.err
+    capture = Capture(out)
+    assert capture.data["losses"]["sideband"] == 0
+    names_are_right(capture, programs, pid)
+
+
+def test_files_are_let_go_below_one_target(programs, out):
+    script = f"read go; {programs}/deep-gone 2 0; {programs}/load-gone mutex 10 </dev/null & echo $!; wait $!; read end"
+    with Process(["sh", "-c", script], stdin=-1) as shell:
+        with recorder(out, "--pid", shell.pid, "--children") as agent:
+            shell.popen.stdin.write("go\n")
+            shell.popen.stdin.flush()
+            pid = int(shell.popen.stdout.readline())
+            support.wait_until(lambda: held(agent.pid, programs / "load-gone"), what="the program's file")
+            wait_for_release(agent, programs)
+            assert agent.stop(signal.SIGINT).rc == 0, agent.err
+    names_are_right(Capture(out), programs, pid)
+
+
+@pytest.mark.slow
+def test_files_that_come_back(programs, out):
+    with recorder(out) as agent:
+        first = run_both(programs, agent)
+        wait_for_release(agent, programs)
+        second = run_both(programs, agent)  # pins them again
+        wait_for_release(agent, programs)
+        assert agent.stop(signal.SIGINT).rc == 0, agent.err
+    names_are_right(Capture(out), programs, first, second)
+
+
+@pytest.mark.slow
+def test_another_program_in_the_same_inode(programs, out):
+    path = programs / "deep-gone"
+    inode = path.stat().st_ino
+    with recorder(out) as agent:
+        pid = run_both(programs, agent)
+        wait_for_release(agent, programs)
+        shutil.copyfile(LOADS / "load-shares", path)
+        assert path.stat().st_ino == inode
+        with load(path, 2) as target:
+            assert target.wait().rc == 0
+        assert agent.stop(signal.SIGINT).rc == 0, agent.err
+    capture = Capture(out)
+    names_are_right(capture, programs, pid)
+    for thread in ("worker-0", "worker-1", "worker-2"):
+        tree = capture.thread("cpu", thread)
+        shares = sum(support.named(tree, f"share_{share}") for share in ("fifty", "thirty", "twenty"))
+        assert shares > 0.9 * tree["samples"] > 0, thread
+
+
+def switches(pid):
+    return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", support.read(f"/proc/{pid}/status"), re.M)[1])
+
+
+@contextlib.contextmanager
+def hung_symbolizer(programs, out, *args):
+    """Yields an agent whose symbolizer is asked about the files of ended programs, and is stopped; that; and the process
+    id of the program with locks."""
+    with load("load-shares", 600), recorder(out, *args) as agent:
+        worker = support.descendant(agent.pid, "aperture-symbol")
+        os.kill(worker, signal.SIGSTOP)
+        pid = run_both(programs, agent)
+        time.sleep(10)  # more than it would take
+        assert held(agent.pid, programs)
+        before = switches(agent.pid)
+        time.sleep(2)
+        assert switches(agent.pid) - before > 10  # the agent goes on taking samples in
+        yield agent, worker, pid
+
+
+def nothing_was_lost(capture):
+    """But for what a busy host does to its guest's ticks."""
+    for kind in capture.kinds:
+        losses = capture[kind]["account"]["losses"]
+        assert losses["ring_full"] == losses["map_full"] == 0, losses
+    assert capture.thread("cpu", "worker-0")["samples"] > 20
+
+
+@pytest.mark.slow
+def test_a_slow_symbolizer_stalls_nothing(programs, out):
+    with hung_symbolizer(programs, out) as (agent, worker, pid):
+        os.kill(worker, signal.SIGCONT)
+        wait_for_release(agent, programs)
+        assert agent.stop(signal.SIGINT).rc == 0, agent.err
+    capture = Capture(out)
+    names_are_right(capture, programs, pid)
+    nothing_was_lost(capture)
+
+
+@pytest.mark.slow
+def test_a_killed_symbolizer_costs_one_file(programs, out):
+    with hung_symbolizer(programs, out) as (agent, worker, _):
+        os.kill(worker, signal.SIGKILL)
+        wait_for_release(agent, programs)
+        assert agent.stop(signal.SIGINT).rc == 0, agent.err
+    capture = Capture(out)
+    nothing_was_lost(capture)
+    lost = {row["module"] for row in capture.data["unresolved"] if row["reason"] == "bad_file"}
+    # the file that it was asked about may be one of another program that ended
+    assert len([module for module in lost if module.startswith(str(programs))]) <= 1, lost
+    assert support.named(capture.thread("cpu", "worker-0"), "share_fifty") > 0
+
+
+@pytest.mark.slow
+def test_a_hung_symbolizer_delays_the_end_for_a_minute(programs, out):
+    with hung_symbolizer(programs, out) as (agent, _, _):
+        began = time.monotonic()
+        assert agent.stop(signal.SIGINT, timeout=90).rc == 0, agent.err
+        assert time.monotonic() - began < 70
+    capture = Capture(out)
+    nothing_was_lost(capture)
+    assert {row["reason"] for row in capture.data["unresolved"]} >= {"budget"}
+    assert support.named(capture.thread("cpu", "worker-0"), "share_fifty") > 0
 
 
 # Usage

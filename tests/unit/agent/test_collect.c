@@ -693,9 +693,45 @@ static void skips_hold_for_wakers(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
+static void add_up(void *ctx, const struct ap_location *location)
+{
+    uint64_t *sum = ctx;
+
+    *sum += location->offset + (location->waker ? 1000000 : 0);
+}
+
+static uint64_t sum_of_module(uint32_t module)
+{
+    uint64_t sum = 0;
+
+    ap_collect_each(collect, module, add_up, &sum);
+    return sum;
+}
+
+static void locations_by_module(void **state)
+{
+    struct record a = make(APP, "app"), b = make(APP, "app");
+
+    (void)state;
+    assert_int_equal(sum_of_module(app_module()), 0);
+    add_kernel(&a, 100);
+    add_user(&a, 0x1010);
+    add_user(&a, 0x1021);
+    take(&a);
+    add_user(&b, 0x1010);
+    add_user(&b, 0x1031);
+    take(&b);
+    assert_int_equal(sum_of_module(app_module()), 0x510 + 0x520 + 0x530);
+    assert_int_equal(sum_of_module(AP_MODULE_ID_KERNEL), 100);
+    assert_int_equal(sum_of_module(AP_MODULE_ID_VDSO), 0);
+    assert_int_equal(sum_of_module(AP_PSEUDO_NONE), 0);
+    assert_int_equal(sum_of_module(100000), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(locations_by_module),
         TEST(equal_stacks_merge),
         TEST(what_tells_traces_apart),
         TEST(series_of_a_sample),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "agent/modules.h"
 
+#include "core/clock.h"
 #include "maps.h"
 #include "model/capture.h"
 
@@ -348,6 +349,14 @@ static void perf_map_at_the_end(void **state)
     assert_string_equal(ap_perfmap_find(ap_modules_get(modules, id)->perfmap, 0x2000), "newer");
     unlink(path);
     ap_modules_end_jit(modules, NOBODY); /* has none */
+    /* it had no map when it ended: that of the number's next owner is not its own */
+    ap_modules_end_jit(modules, self_pid());
+    id = ap_modules_jit(modules, self_pid(), self_pid(), -1);
+    ap_modules_end_jit(modules, self_pid());
+    files_write(path, "3000 100 stranger\n", 18);
+    ap_module_read_perfmap(ap_modules_get(modules, id));
+    assert_null(ap_modules_get(modules, id)->perfmap);
+    unlink(path);
     ap_modules_free(modules);
 }
 
@@ -424,8 +433,247 @@ static void most_pins(void **state)
     assert_int_equal(ap_modules_get(modules, id)->reason, AP_UNRESOLVED_BUDGET);
     assert_int_equal(ap_modules_get(modules, id)->fd, -1);
     assert_int_equal(ap_modules_get(modules, id)->elf.build_id_len, 20); /* known all the same */
+    assert_int_equal(ap_modules_file(modules, self_pid(), self_pid(), -1, &file), id);
+    assert_int_equal(ap_modules_get(modules, id)->fd, -1);
+    ap_modules_release(modules, id - 1); /* makes room for the next that asks */
+    assert_int_equal(ap_modules_file(modules, self_pid(), self_pid(), -1, &file), id);
+    assert_true(ap_modules_get(modules, id)->fd >= 0);
+    assert_int_equal(ap_modules_get(modules, id)->reason, 0);
+    assert_int_equal(ap_modules_pins(modules), AP_MODULE_PINS_MAX);
     ap_modules_free(modules);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* Letting go ------------------------------------------------------------------------------------------------------- */
+
+/* A copy of this program, mapped and known as a module. */
+struct copy {
+    struct files files;
+    struct ap_mapped_file file;
+    char name[PATH_MAX];
+    void *page;
+    uint32_t id;
+};
+
+static void copy_begin(struct copy *copy, struct ap_modules *modules)
+{
+    files_begin(&copy->files);
+    (void)snprintf(copy->name, sizeof(copy->name), "%s", files_path(&copy->files, "program"));
+    files_copy("/proc/self/exe", copy->name);
+    copy->page = maps_exec(copy->name);
+    copy->file = maps_find(copy->page);
+    copy->file.path = copy->name;
+    copy->id = ap_modules_file(modules, self_pid(), self_pid(), -1, &copy->file);
+}
+
+static void copy_end(struct copy *copy)
+{
+    munmap(copy->page, 4096);
+    files_end(&copy->files);
+}
+
+/* What another process that maps the file gets. */
+static uint32_t again(const struct copy *copy, struct ap_modules *modules)
+{
+    return ap_modules_file(modules, self_pid(), self_pid(), -1, &copy->file);
+}
+
+static bool is_idle(const struct ap_modules *modules, uint32_t wanted, uint64_t now_ns)
+{
+    uint32_t pos = 0, id;
+    bool found = false;
+
+    while (ap_modules_next_idle(modules, now_ns, &pos, &id)) {
+        assert_int_not_equal(id, AP_MODULE_ID_VDSO);
+        found |= id == wanted;
+    }
+    return found;
+}
+
+static void idle_files(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    uint64_t before = ap_clock_monotonic_ns(), after;
+    struct copy copy;
+
+    (void)state;
+    copy_begin(&copy, modules);
+    after = ap_clock_monotonic_ns();
+    assert_int_equal(ap_modules_pins(modules), 1);
+    assert_false(is_idle(modules, copy.id, before + AP_MODULE_IDLE_NS - 1));
+    assert_true(is_idle(modules, copy.id, after + AP_MODULE_IDLE_NS)); /* met, but never mapped */
+    ap_modules_mapped(modules, copy.id);
+    ap_modules_mapped(modules, copy.id);
+    assert_false(is_idle(modules, copy.id, UINT64_MAX));
+    ap_modules_unmapped(modules, copy.id);
+    assert_false(is_idle(modules, copy.id, UINT64_MAX));
+    before = ap_clock_monotonic_ns();
+    ap_modules_unmapped(modules, copy.id);
+    assert_false(is_idle(modules, copy.id, before + AP_MODULE_IDLE_NS - 1));
+    assert_true(is_idle(modules, copy.id, UINT64_MAX));
+    ap_modules_mapped(modules, copy.id); /* in time */
+    ap_modules_unmapped(modules, copy.id);
+    assert_false(is_idle(modules, copy.id, ap_clock_monotonic_ns() + AP_MODULE_IDLE_NS - AP_NS_PER_SEC));
+    copy_end(&copy);
+    ap_modules_free(modules);
+}
+
+static void let_go_and_back(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    struct ap_module *module;
+    struct copy copy;
+    int fd;
+
+    (void)state;
+    copy_begin(&copy, modules);
+    module = ap_modules_get(modules, copy.id);
+    fd = module->fd;
+    assert_non_null(ap_module_loads(module));
+    (void)ap_module_unwind(modules, module);
+    ap_modules_release(modules, copy.id);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_int_equal(module->fd, -1);
+    assert_int_equal(module->reason, 0); /* its names stay */
+    assert_int_equal(ap_modules_pins(modules), 0);
+    assert_null(ap_module_loads(module));
+    assert_null(ap_module_unwind(modules, module));
+    assert_false(is_idle(modules, copy.id, UINT64_MAX));
+    assert_int_equal(again(&copy, modules), copy.id);
+    assert_true(module->fd >= 0);
+    assert_int_equal(ap_modules_pins(modules), 1);
+    assert_non_null(ap_module_loads(module));
+#ifdef __x86_64__
+    assert_non_null(ap_module_unwind(modules, module));
+#endif
+    assert_false(is_idle(modules, copy.id, ap_clock_monotonic_ns()));
+    copy_end(&copy);
+    ap_modules_free(modules);
+}
+
+/* The inode is used again for another program. */
+static void another_file_in_its_place(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    struct copy copy;
+    uint32_t id;
+
+    (void)state;
+    copy_begin(&copy, modules);
+    files_copy("/proc/self/exe", copy.name);
+    assert_int_equal(again(&copy, modules), copy.id); /* pinned: no question */
+    ap_modules_release(modules, copy.id);
+    files_copy("/proc/self/exe", copy.name); /* as it was, but for the time of its change */
+    assert_int_equal(again(&copy, modules), copy.id);
+    ap_modules_release(modules, copy.id);
+    munmap(copy.page, 4096);
+    files_copy("/bin/sh", copy.name);
+    id = again(&copy, modules);
+    assert_int_not_equal(id, copy.id);
+    assert_int_equal(ap_modules_get(modules, id)->kind, AP_MODULE_FILE);
+    assert_true(ap_modules_get(modules, id)->fd >= 0);
+    assert_int_equal(ap_modules_get(modules, copy.id)->fd, -1);
+    assert_int_not_equal(
+        memcmp(ap_modules_get(modules, id)->elf.build_id, ap_modules_get(modules, copy.id)->elf.build_id, 20), 0);
+    assert_int_equal(again(&copy, modules), id);
+    assert_int_equal(ap_modules_pins(modules), 1);
+    /* no program at all */
+    ap_modules_release(modules, id);
+    files_write(copy.name, "text", 4);
+    assert_int_equal(again(&copy, modules), ap_modules_jit(modules, self_pid(), self_pid(), -1));
+    assert_int_equal(ap_modules_pins(modules), 0);
+    files_end(&copy.files);
+    ap_modules_free(modules);
+}
+
+/* Makes a note of another type of the build id. */
+static void remove_build_id(const char *path)
+{
+    static const char head[] = {4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 'G', 'N', 'U', 0};
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct stat st;
+    char *data, *at;
+
+    assert_true(fd >= 0 && !fstat(fd, &st));
+    data = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(data != MAP_FAILED);
+    at = memmem(data, (size_t)st.st_size, head, sizeof(head));
+    assert_non_null(at);
+    at[8] = 99;
+    munmap(data, (size_t)st.st_size);
+    close(fd);
+}
+
+static void files_without_build_id(void **state)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000000000}};
+    struct ap_modules *modules = ap_modules_new();
+    struct copy copy;
+    uint32_t id;
+
+    (void)state;
+    files_begin(&copy.files);
+    (void)snprintf(copy.name, sizeof(copy.name), "%s", files_path(&copy.files, "program"));
+    files_copy("/proc/self/exe", copy.name);
+    remove_build_id(copy.name);
+    assert_int_equal(utimensat(AT_FDCWD, copy.name, times, 0), 0);
+    copy.page = maps_exec(copy.name);
+    copy.file = maps_find(copy.page);
+    copy.file.path = copy.name;
+    id = again(&copy, modules);
+    assert_int_equal(ap_modules_get(modules, id)->elf.build_id_len, 0);
+    ap_modules_release(modules, id);
+    assert_int_equal(again(&copy, modules), id);
+    ap_modules_release(modules, id);
+    times[1].tv_nsec = 1;
+    assert_int_equal(utimensat(AT_FDCWD, copy.name, times, 0), 0);
+    assert_int_not_equal(again(&copy, modules), id);
+    copy_end(&copy);
+    ap_modules_free(modules);
+}
+
+/* It cannot be opened any more: the module stays what it was. */
+static void gone_when_it_is_back(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    struct copy copy;
+
+    (void)state;
+    copy_begin(&copy, modules);
+    ap_modules_release(modules, copy.id);
+    munmap(copy.page, 4096);
+    assert_int_equal(unlink(copy.name), 0);
+    assert_int_equal(ap_modules_file(modules, NOBODY, 1, -1, &copy.file), copy.id);
+    assert_int_equal(ap_modules_get(modules, copy.id)->fd, -1);
+    assert_int_equal(ap_modules_get(modules, copy.id)->reason, 0);
+    files_end(&copy.files);
+    ap_modules_free(modules);
+}
+
+static void broken_and_let_go(void **state)
+{
+    struct ap_modules *modules = ap_modules_new();
+    struct copy copy;
+
+    (void)state;
+    files_begin(&copy.files);
+    (void)snprintf(copy.name, sizeof(copy.name), "%s", files_path(&copy.files, "program"));
+    files_copy("/proc/self/exe", copy.name);
+    assert_int_equal(truncate(copy.name, 4096), 0);
+    copy.page = maps_exec(copy.name);
+    copy.file = maps_find(copy.page);
+    copy.file.path = copy.name;
+    copy.id = again(&copy, modules);
+    assert_int_equal(ap_modules_get(modules, copy.id)->reason, AP_UNRESOLVED_BAD_FILE);
+    ap_modules_release(modules, copy.id);
+    assert_int_equal(again(&copy, modules), copy.id); /* as broken as before */
+    assert_int_equal(ap_modules_get(modules, copy.id)->reason, AP_UNRESOLVED_BAD_FILE);
+    ap_modules_release(modules, copy.id);
+    munmap(copy.page, 4096);
+    files_copy("/proc/self/exe", copy.name);
+    assert_int_not_equal(again(&copy, modules), copy.id);
+    files_end(&copy.files);
+    ap_modules_free(modules);
 }
 
 /* Segments and unwind rules are read when they are asked for, once, as long as the file is held. */
@@ -503,6 +751,12 @@ int main(void)
         cmocka_unit_test(pipes_are_not_touched),
         cmocka_unit_test(perf_map_at_the_end),
         cmocka_unit_test(perf_map_in_a_container),
+        cmocka_unit_test(idle_files),
+        cmocka_unit_test(let_go_and_back),
+        cmocka_unit_test(another_file_in_its_place),
+        cmocka_unit_test(files_without_build_id),
+        cmocka_unit_test(gone_when_it_is_back),
+        cmocka_unit_test(broken_and_let_go),
         cmocka_unit_test(segments_and_rules),
         cmocka_unit_test(no_segments_of_broken_files),
         cmocka_unit_test(most_modules),

@@ -36,7 +36,11 @@ static void table_begin(struct table *t)
 
 static void table_end(struct table *t)
 {
+    uint32_t i;
+
     assert_null(ap_processes_free(t->processes));
+    for (i = 0; i < ap_modules_cnt(t->modules); i++) /* nobody is left who maps it */
+        assert_int_equal(ap_modules_get(t->modules, i)->mapped, 0);
     assert_null(ap_modules_free(t->modules));
 }
 
@@ -232,13 +236,57 @@ static void any_mappings(void **state)
             files[first + i] = file;
             offs[first + i] = (round + i) * PAGE_SZ;
         }
+        bool there[6] = {false};
         for (uint32_t i = 0; i < PAGES; i++) {
             if (files[i])
                 expect_file(&t, PID(1), i * PAGE_SZ + 5, files[i], offs[i] + 5);
             else
                 expect_fixed(&t, PID(1), i * PAGE_SZ + 5, AP_MODULE_ID_NO_MAPPING);
+            there[files[i]] = true;
+        }
+        for (uint32_t i = AP_MODULE_ID_BUDGET + 1; i < ap_modules_cnt(t.modules); i++) {
+            const struct ap_module *module = ap_modules_get(t.modules, i);
+
+            assert_int_equal(module->mapped > 0, there[atoi(module->path + strlen("/file/"))]);
         }
     }
+    table_end(&t);
+}
+
+static uint32_t mapped(struct table *t, uint32_t pid, uint64_t addr)
+{
+    uint64_t offset;
+
+    return ap_modules_get(t->modules, locate(t, pid, addr, &offset))->mapped;
+}
+
+/* Images are counted, not processes; those of ended processes until they are forgotten. */
+static void who_maps_it(void **state)
+{
+    struct table t;
+
+    (void)state;
+    table_begin(&t);
+    take_exec(&t, PID(1));
+    take_mmap(&t, PID(1), 0x1000, 0x2000, 0, 1);
+    take_mmap(&t, PID(1), 0x5000, 0x9000, 0, 1);
+    assert_int_equal(mapped(&t, PID(1), 0x1000), 2);
+    take_mmap(&t, PID(1), 0x6000, 0x7000, 0, 2); /* in the middle */
+    assert_int_equal(mapped(&t, PID(1), 0x1000), 3);
+    take_fork(&t, PID(2), PID(1));
+    assert_int_equal(mapped(&t, PID(1), 0x1000), 3); /* shared */
+    take_mmap(&t, PID(2), 0xa000, 0xb000, 0, 3);
+    assert_int_equal(mapped(&t, PID(1), 0x1000), 6);
+    assert_int_equal(mapped(&t, PID(2), 0xa000), 1);
+    take_exec(&t, PID(1));
+    assert_int_equal(mapped(&t, PID(2), 0x1000), 3);
+    take_exit(&t, PID(2), 1000);
+    ap_processes_sweep(t.processes, 1000 + AP_PROCESS_GRACE_NS);
+    assert_int_equal(mapped(&t, PID(2), 0x1000), 3); /* remembered; asking makes it longer */
+    ap_processes_sweep(t.processes, UINT64_MAX);
+    assert_int_equal(ap_processes_cnt(t.processes), 1);
+    take_mmap(&t, PID(1), 0x1000, 0x2000, 0, 1);
+    assert_int_equal(mapped(&t, PID(1), 0x1000), 1);
     table_end(&t);
 }
 
@@ -504,6 +552,23 @@ static void wait_below(const char *root, int ready)
     _exit(0);
 }
 
+/* True when a descriptor of ours leads to the path. */
+static bool holds(const char *path)
+{
+    char link[64], target[PATH_MAX];
+    ssize_t len;
+    int fd;
+
+    for (fd = 0; fd < 256; fd++) {
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        len = readlink(link, target, sizeof(target) - 1);
+        target[len > 0 ? len : 0] = '\0';
+        if (!strcmp(target, path))
+            return true;
+    }
+    return false;
+}
+
 static void perf_map_below_another_root(void **state)
 {
     struct files files;
@@ -537,6 +602,14 @@ static void perf_map_below_another_root(void **state)
     assert_true(ap_modules_get(t.modules, id)->root_fd >= 0);
     take_exit(&t, (uint32_t)child, 1);
     assert_string_equal(ap_perfmap_find(ap_modules_get(t.modules, id)->perfmap, 0x1800), "compiled");
+    /* the directory is held as long as the process is remembered */
+    assert_int_equal(ap_modules_get(t.modules, id)->root_fd, -1);
+    assert_int_equal(ap_processes_roots(t.processes), 1);
+    assert_true(holds(files.dir));
+    ap_processes_sweep(t.processes, UINT64_MAX);
+    assert_int_equal(ap_processes_roots(t.processes), 0);
+    assert_false(holds(files.dir));
+    assert_int_equal(ap_processes_refused(t.processes), 0);
     close(ready[0]);
     table_end(&t);
     files_end(&files);
@@ -707,6 +780,7 @@ int main(void)
         cmocka_unit_test(fork_shares),
         cmocka_unit_test(mapping_over_mappings),
         cmocka_unit_test(any_mappings),
+        cmocka_unit_test(who_maps_it),
         cmocka_unit_test(numbers_are_used_again),
         cmocka_unit_test(grace),
         cmocka_unit_test(exec_by_a_thread),

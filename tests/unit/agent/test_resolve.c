@@ -75,6 +75,7 @@ struct record {
 
 static struct ap_symbolizer *symbolizer;
 static struct ap_modules *modules;
+static struct ap_names *table;
 static struct ap_processes *processes;
 static struct ap_collect *collect;
 static struct ap_capture *capture;
@@ -100,11 +101,12 @@ static int begin(void **state)
 {
     (void)state;
     modules = ap_modules_new();
+    table = ap_names_new(modules, symbolizer);
     processes = ap_processes_new(modules);
     collect = ap_collect_new(processes, AP_KIND_OFFCPU);
     capture = ap_capture_new();
     memset(&account, 0, sizeof(account));
-    return modules && processes && collect && capture ? 0 : -1;
+    return modules && table && processes && collect && capture ? 0 : -1;
 }
 
 static int end(void **state)
@@ -113,6 +115,7 @@ static int end(void **state)
     ap_capture_free(capture);
     ap_collect_free(collect);
     ap_processes_free(processes);
+    ap_names_free(table);
     ap_modules_free(modules);
     return 0;
 }
@@ -151,7 +154,7 @@ static struct ap_trace *take_wait(const struct record *wait, const struct record
 
 static void resolve(void)
 {
-    assert_int_equal(ap_resolve(collect, modules, symbolizer, capture, &account), 0);
+    assert_int_equal(ap_resolve(collect, modules, table, capture, &account), 0);
 }
 
 static const struct ap_frame *frame_of(uint32_t stack, uint32_t i)

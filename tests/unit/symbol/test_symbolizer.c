@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "symbol/symbolizer.h"
 
+#include "core/clock.h"
 #include "model/capture.h"
 #include "symbol/vdso.h"
+#include "tests/unit/symbol/fake_worker.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,22 +13,25 @@
 
 #include <cmocka.h>
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <link.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define ANSWERS_MAX 3000
+#define ANSWERS_MAX AP_SYMBOL_CHUNK
 #define NOINLINE    __attribute__((noinline))
 
 /* Functions to be found. */
@@ -127,18 +132,51 @@ static void on_symbol(void *ctx, size_t index, const struct ap_symbol_frame *fra
     }
 }
 
-/* Asks for `cnt` names; each address must be answered exactly once. `fd` -1 = kernel addresses. */
-static void ask(int fd, const uint64_t *addrs, size_t cnt)
+/* Waits for the end of a request; what take returned. */
+static int wait_for_end(void)
 {
-    size_t i;
-    int rc;
+    int rc = 0;
 
+    assert_true(ap_symbolizer_busy(symbolizer));
+    while (!rc) {
+        ap_symbolizer_wait(symbolizer);
+        rc = ap_symbolizer_take(symbolizer, ap_clock_monotonic_ns());
+    }
+    assert_false(ap_symbolizer_busy(symbolizer));
+    return rc;
+}
+
+static size_t asked;
+
+static void submit(enum ap_symbol_what what, int fd, bool same_file, const uint64_t *addrs, size_t cnt)
+{
+    asked = cnt;
     memset(answers, 0, sizeof(answers));
-    rc = fd < 0 ? ap_symbolizer_kernel(symbolizer, addrs, cnt, on_symbol, &cnt)
-                : ap_symbolizer_file(symbolizer, fd, addrs, cnt, on_symbol, &cnt);
-    assert_int_equal(rc, 0);
-    for (i = 0; i < cnt; i++)
+    ap_symbolizer_submit(symbolizer, &(struct ap_symbol_request){.what = what,
+                                                                 .fd = fd,
+                                                                 .same_file = same_file,
+                                                                 .addrs = addrs,
+                                                                 .cnt = cnt,
+                                                                 .fn = on_symbol,
+                                                                 .ctx = &asked});
+}
+
+/* Each address is answered exactly once. */
+static int finish(void)
+{
+    int rc = wait_for_end();
+    size_t i;
+
+    for (i = 0; i < asked; i++)
         assert_int_equal(answers[i].calls, 1);
+    return rc;
+}
+
+/* Asks for `cnt` names. `fd` -1 = kernel addresses. */
+static int ask(int fd, const uint64_t *addrs, size_t cnt)
+{
+    submit(fd < 0 ? AP_SYMBOL_KERNEL : AP_SYMBOL_CODE, fd, false, addrs, cnt);
+    return finish();
 }
 
 /* Offset in this program's file, by what /proc/self/maps says of the address: right for PIE and for fixed addresses. */
@@ -223,16 +261,18 @@ static void offsets_without_a_function(void **state)
 
 static void more_than_one_chunk(void **state)
 {
-    static uint64_t offsets[ANSWERS_MAX];
-    size_t i;
+    uint64_t offsets[ANSWERS_MAX];
+    size_t i, round;
 
     (void)state;
     for (i = 0; i < ANSWERS_MAX; i++)
         offsets[i] = offset_of(i % 3 ? (uintptr_t)find_me_first : (uintptr_t)find_me_second);
-    ask(exe_fd, offsets, ANSWERS_MAX);
-    for (i = 0; i < ANSWERS_MAX; i++)
-        assert_string_equal(answers[i].frames[0].function, i % 3 ? "find_me_first" : "find_me_second");
-    ask(exe_fd, offsets, 0); /* and none at all */
+    for (round = 0; round < 3; round++) {
+        submit(AP_SYMBOL_CODE, exe_fd, round > 0, offsets, ANSWERS_MAX);
+        assert_int_equal(finish(), 1);
+        for (i = 0; i < ANSWERS_MAX; i++)
+            assert_string_equal(answers[i].frames[0].function, i % 3 ? "find_me_first" : "find_me_second");
+    }
 }
 
 static void names_in_the_vdso(void **state)
@@ -385,40 +425,6 @@ static void damaged_files(void **state)
     expect_first();
 }
 
-/* The worker: our only child. 0 when the kernel does not list children. */
-static pid_t worker_pid(void)
-{
-    char path[64];
-    int pid = 0;
-    FILE *file;
-
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
-    file = fopen(path, "re");
-    if (!file)
-        return 0;
-    if (fscanf(file, "%d", &pid) != 1)
-        pid = 0;
-    (void)fclose(file);
-    return pid;
-}
-
-/* Kills it and waits until it is a zombie: it is the symbolizer's to reap. */
-static void kill_worker(pid_t pid)
-{
-    char path[64], line[256] = "";
-
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    while (!strstr(line, ") Z ")) {
-        FILE *file = fopen(path, "re");
-
-        assert_non_null(file);
-        assert_non_null(fgets(line, sizeof(line), file));
-        (void)fclose(file);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
-}
-
 static void killed_worker(void **state)
 {
     static const uint64_t addrs[ANSWERS_MAX];
@@ -429,8 +435,11 @@ static void killed_worker(void **state)
         skip();
     expect_first();
     assert_int_equal(worker_pid(), pid); /* one for all requests */
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    submit(AP_SYMBOL_CODE, exe_fd, false, addrs, ANSWERS_MAX);
+    assert_int_equal(ap_symbolizer_take(symbolizer, ap_clock_monotonic_ns()), 0);
     kill_worker(pid);
-    ask(exe_fd, addrs, ANSWERS_MAX); /* this file has bad luck */
+    assert_true(finish() < 0); /* this file has bad luck */
     for (size_t i = 0; i < ANSWERS_MAX; i++)
         assert_int_equal(answers[i].reason, AP_UNRESOLVED_BAD_FILE);
     assert_int_equal(ap_symbolizer_failures(symbolizer), 1);
@@ -438,10 +447,248 @@ static void killed_worker(void **state)
     assert_int_equal(ap_symbolizer_failures(symbolizer), 1);
     assert_int_not_equal(worker_pid(), pid);
     assert_int_not_equal(worker_pid(), 0);
-    kill_worker(worker_pid());
-    ask(exe_fd, addrs, 1);
-    assert_int_equal(ap_symbolizer_failures(symbolizer), 2);
+}
+
+static bool is_readable(void)
+{
+    struct pollfd look = {.fd = ap_symbolizer_fd(symbolizer), .events = POLLIN};
+
+    return poll(&look, 1, 0) == 1;
+}
+
+/* Between requests it costs nothing, and does not keep who waits for its descriptor busy. */
+static void killed_idle_worker(void **state)
+{
+    pid_t pid = worker_pid();
+
+    (void)state;
+    if (!pid)
+        skip();
     expect_first();
+    kill_worker(pid);
+    expect_first();
+    assert_int_not_equal(worker_pid(), pid);
+    kill_worker(worker_pid());
+    assert_true(is_readable());
+    assert_int_equal(ap_symbolizer_take(symbolizer, ap_clock_monotonic_ns()), 0);
+    assert_false(is_readable());
+    assert_int_equal(worker_pid(), 0);
+    expect_first();
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 0);
+}
+
+static void slow_worker(void **state)
+{
+    const uint64_t offset = offset_of((uintptr_t)find_me_first);
+    const uint64_t now = ap_clock_monotonic_ns();
+    pid_t pid = worker_pid();
+
+    (void)state;
+    if (!pid)
+        skip();
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    submit(AP_SYMBOL_CODE, exe_fd, false, &offset, 1);
+    assert_int_equal(ap_symbolizer_take(symbolizer, now + AP_SYMBOL_TIMEOUT_NS - 1000000000), 0);
+    assert_false(is_readable());
+    assert_int_equal(ap_symbolizer_take(symbolizer, now + AP_SYMBOL_TIMEOUT_NS + 1000000000), -ETIMEDOUT);
+    assert_false(ap_symbolizer_busy(symbolizer));
+    assert_int_equal(answers[0].calls, 1);
+    assert_int_equal(answers[0].reason, AP_UNRESOLVED_BUDGET);
+    assert_int_equal(ap_symbolizer_failures(symbolizer), 1);
+    expect_first();
+}
+
+/* The answer shows at the descriptor, and nothing is called before it is taken. */
+static void no_waiting(void **state)
+{
+    const uint64_t offset = offset_of((uintptr_t)find_me_first);
+    struct pollfd wait = {.fd = ap_symbolizer_fd(symbolizer), .events = POLLIN};
+
+    (void)state;
+    assert_int_equal(ap_symbolizer_take(symbolizer, ap_clock_monotonic_ns()), 0);
+    ap_symbolizer_wait(symbolizer); /* nothing to wait for */
+    submit(AP_SYMBOL_CODE, exe_fd, false, &offset, 1);
+    assert_int_equal(answers[0].calls, 0);
+    assert_int_equal(poll(&wait, 1, 60000), 1);
+    assert_int_equal(answers[0].calls, 0);
+    assert_int_equal(finish(), 1);
+    assert_string_equal(answers[0].frames[0].function, "find_me_first");
+    assert_false(is_readable());
+    ap_symbolizer_stop(symbolizer);
+    assert_int_equal(wait.fd, ap_symbolizer_fd(symbolizer));
+    submit(AP_SYMBOL_CODE, exe_fd, true, &offset, 1); /* the new worker has no file */
+    assert_int_equal(poll(&wait, 1, 60000), 1);
+    assert_int_equal(finish(), 1);
+    assert_string_equal(answers[0].frames[0].function, "find_me_first");
+    submit(AP_SYMBOL_CODE, exe_fd, true, &offset, 1);
+    ap_symbolizer_stop(symbolizer); /* drops it */
+    assert_false(ap_symbolizer_busy(symbolizer));
+    assert_int_equal(answers[0].calls, 0);
+    expect_first();
+}
+
+int find_my_variable[4] = {1, 2, 3, 4};
+
+static void variables(void **state)
+{
+    uint64_t addrs[3], base = 0;
+    struct link_map *map = NULL;
+    Dl_info info;
+
+    (void)state;
+    assert_true(dladdr1(find_my_variable, &info, (void **)&map, RTLD_DL_LINKMAP));
+    base = map->l_addr;
+    addrs[0] = (uintptr_t)find_my_variable - base;
+    addrs[1] = addrs[0] + 4;
+    addrs[2] = 1;
+    submit(AP_SYMBOL_VARIABLE, exe_fd, false, addrs, 3);
+    assert_int_equal(finish(), 1);
+    assert_string_equal(answers[0].frames[0].function, "find_my_variable");
+    assert_string_equal(answers[1].frames[0].function, "find_my_variable+0x4");
+    assert_int_equal(answers[0].cnt, 1);
+    assert_int_equal(answers[2].cnt, 0);
+    assert_int_equal(answers[2].reason, AP_UNRESOLVED_STRIPPED);
+    expect_first();
+}
+
+/* True when the worker has a file of that inode open or mapped. */
+static bool worker_holds(pid_t pid, ino_t inode)
+{
+    char path[64], line[4352], *end;
+    bool found = false;
+    struct stat st;
+    FILE *maps;
+    int fd;
+
+    for (fd = 0; fd < 64 && !found; fd++) {
+        (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+        found = !stat(path, &st) && st.st_ino == inode;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+    maps = fopen(path, "re");
+    assert_non_null(maps);
+    while (!found && fgets(line, sizeof(line), maps)) {
+        end = strchr(line, ':');
+        found = end && strtoull(end + 3, NULL, 10) == inode;
+    }
+    (void)fclose(maps);
+    return found;
+}
+
+static void forgotten_file(void **state)
+{
+    const uint64_t offset = offset_of((uintptr_t)find_me_first);
+    pid_t pid = worker_pid();
+    struct stat st;
+    size_t len;
+    int copy;
+
+    (void)state;
+    if (!pid)
+        skip();
+    copy = copy_exe(&len);
+    assert_int_equal(fstat(copy, &st), 0);
+    assert_int_equal(ask(copy, &offset, 1), 1);
+    assert_string_equal(answers[0].frames[0].function, "find_me_first");
+    if (access("/proc/self/fd", R_OK) || !worker_holds(pid, st.st_ino)) {
+        close(copy);
+        skip(); /* not root: the worker's files are its own business */
+    }
+    ap_symbolizer_forget(symbolizer);
+    ap_symbolizer_forget(symbolizer); /* twice is once */
+    while (worker_holds(pid, st.st_ino))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    assert_int_equal(worker_pid(), pid);
+    submit(AP_SYMBOL_CODE, copy, true, &offset, 1);
+    assert_int_equal(finish(), 1);
+    assert_string_equal(answers[0].frames[0].function, "find_me_first");
+    close(copy);
+}
+
+/* Replies of a worker that an attacker has taken over
+ * ------------------------------------------------------------------ */
+
+/* What becomes of a request for two addresses when the reply is `reply`, whose head says `sz` bytes. */
+static int answer_with(const struct hostile *reply, size_t sz, bool hang_up)
+{
+    const uint64_t addrs[2] = {1, 2};
+    const struct ap_worker_reply head = {.sz = (uint32_t)sz};
+    int rc, end;
+
+    expect_first(); /* the true one runs */
+    end = become_the_worker(symbolizer);
+    submit(AP_SYMBOL_CODE, exe_fd, false, addrs, 2);
+    assert_int_equal(write(end, &head, sizeof(head)), sizeof(head));
+    assert_int_equal(write(end, reply->data, reply->len), reply->len);
+    if (hang_up)
+        close(end);
+    rc = finish();
+    if (!hang_up)
+        close(end);
+    ap_symbolizer_stop(symbolizer);
+    return rc;
+}
+
+static void expect_refusal(const struct hostile *reply, size_t sz, bool hang_up)
+{
+    const uint64_t before = ap_symbolizer_failures(symbolizer);
+    size_t i;
+
+    assert_true(answer_with(reply, sz, hang_up) < 0);
+    for (i = 0; i < 2; i++)
+        assert_int_equal(answers[i].reason, AP_UNRESOLVED_BAD_FILE);
+    assert_int_equal(ap_symbolizer_failures(symbolizer), before + 1);
+    expect_first();
+}
+
+static void hostile_replies(void **state)
+{
+    const struct ap_worker_frame far = {.function_len = UINT16_MAX}, long_one = {.function_len = 3};
+    const struct ap_worker_names names = {.frame_cnt = 1};
+    struct hostile sound = {0}, bad;
+
+    (void)state;
+    put_names(&sound, AP_UNRESOLVED_NONE, 2);
+    put_names(&sound, AP_UNRESOLVED_STRIPPED, 0);
+    assert_int_equal(answer_with(&sound, sound.len, false), 1);
+    assert_int_equal(answers[0].cnt, 2);
+    assert_string_equal(answers[0].frames[1].function, "ok");
+    assert_int_equal(answers[0].frames[1].line, 7);
+    assert_int_equal(answers[1].reason, AP_UNRESOLVED_STRIPPED);
+
+    expect_refusal(&sound, sound.len + 1, true); /* less than it said */
+    expect_refusal(&sound, sound.len - 1, false);
+    expect_refusal(&sound, 0, false);
+    expect_refusal(&sound, UINT32_MAX, false);
+    expect_refusal(&sound, AP_WORKER_REPLY_SZ_MAX, false);
+    bad = sound;
+    put(&bad, "x", 1);
+    expect_refusal(&bad, bad.len, false); /* more than was asked for */
+    bad = (struct hostile){.len = 0};
+    put_names(&bad, AP_UNRESOLVED_NONE, 1);
+    expect_refusal(&bad, bad.len, false); /* one address of two */
+    put_names(&bad, AP_UNRESOLVED_NONE, 0);
+    expect_refusal(&bad, bad.len, false); /* neither names nor a reason */
+    bad.len -= sizeof(names);
+    put_names(&bad, AP_UNRESOLVED_STRIPPED, 1);
+    expect_refusal(&bad, bad.len, false); /* both */
+    bad = (struct hostile){.len = 0};
+    put_names(&bad, AP_UNRESOLVED_NONE, 1);
+    put_names(&bad, AP_UNRESOLVED_REASON_CNT, 0);
+    expect_refusal(&bad, bad.len, false);
+    bad = (struct hostile){.len = 0};
+    put_names(&bad, AP_UNRESOLVED_NONE, AP_SYMBOL_INLINE_MAX + 1);
+    put_names(&bad, AP_UNRESOLVED_NONE, 1);
+    expect_refusal(&bad, bad.len, false);
+    bad = (struct hostile){.len = 0};
+    put_names(&bad, AP_UNRESOLVED_NONE, 1);
+    put(&bad, &names, sizeof(names));
+    put(&bad, &far, sizeof(far));
+    expect_refusal(&bad, bad.len, false); /* a text beyond the end */
+    bad.len -= sizeof(far);
+    put(&bad, &long_one, sizeof(long_one));
+    put(&bad, "abcd\0\0", 6);
+    expect_refusal(&bad, bad.len, false); /* a text without NUL */
 }
 
 static void stopped_worker(void **state)
@@ -449,8 +696,9 @@ static void stopped_worker(void **state)
     uint64_t cpu_ns;
 
     (void)state;
-    assert_int_equal(ap_symbolizer_cpu_ns(symbolizer), 0);
+    cpu_ns = ap_symbolizer_cpu_ns(symbolizer);
     expect_first();
+    assert_true(ap_symbolizer_cpu_ns(symbolizer) > cpu_ns); /* while it runs */
     ap_symbolizer_stop(symbolizer);
     assert_int_equal(worker_pid(), 0);
     cpu_ns = ap_symbolizer_cpu_ns(symbolizer);
@@ -516,6 +764,12 @@ int main(void)
         TEST(broken_files),
         TEST(damaged_files),
         TEST(killed_worker),
+        TEST(killed_idle_worker),
+        TEST(slow_worker),
+        TEST(no_waiting),
+        TEST(variables),
+        TEST(forgotten_file),
+        TEST(hostile_replies),
         TEST(stopped_worker),
         TEST(worker_is_alone),
         TEST(the_end_of_the_worker),
