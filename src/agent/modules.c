@@ -38,6 +38,7 @@ struct ap_modules {
     struct entry **entries;
     size_t cnt, cap, pins;
     size_t unwind_sz;    /* memory of all unwind tables */
+    uint64_t unwind_ns;  /* spent on reading them in this drain */
     struct ap_map files; /* struct file_key -> entry */
     struct ap_map jits;  /* pid -> entry */
 };
@@ -467,15 +468,25 @@ void ap_module_read_perfmap(struct ap_module *module)
 
 const struct ap_unwind_table *ap_module_unwind(struct ap_modules *modules, struct ap_module *module)
 {
+    uint64_t start_ns;
+
     if (module->unwind_tried || module->kind != AP_MODULE_FILE || module->fd < 0 || module->reason)
         return module->unwind;
     if (modules->unwind_sz >= AP_MODULES_UNWIND_SZ_MAX)
         return NULL; /* until others are let go */
+    if (modules->unwind_ns >= AP_MODULES_UNWIND_DRAIN_NS)
+        return NULL; /* in this drain */
     module->unwind_tried = true;
-    if (ap_unwind_table_new(module->fd, &module->unwind))
-        return NULL;
-    modules->unwind_sz += ap_unwind_table_memory(module->unwind);
+    start_ns = ap_clock_monotonic_ns();
+    if (!ap_unwind_table_new(module->fd, &module->unwind))
+        modules->unwind_sz += ap_unwind_table_memory(module->unwind);
+    modules->unwind_ns += ap_clock_monotonic_ns() - start_ns;
     return module->unwind;
+}
+
+void ap_modules_begin_drain(struct ap_modules *modules)
+{
+    modules->unwind_ns = 0;
 }
 
 const struct ap_elf_loads *ap_module_loads(struct ap_module *module)

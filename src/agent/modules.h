@@ -120,6 +120,12 @@ void ap_module_read_perfmap(struct ap_module *module);
 /* Unwind information of a module, read on first use; NULL when it has none. Valid until the module is let go. */
 const struct ap_unwind_table *ap_module_unwind(struct ap_modules *modules, struct ap_module *module);
 
+/* Time that reading unwind information takes in one drain of the ring buffers, which fill meanwhile. Stacks of files
+ * that it was too short for are as the kernel walked them until the next drain. */
+#define AP_MODULES_UNWIND_DRAIN_NS 20000000ULL
+/* A drain begins. */
+void ap_modules_begin_drain(struct ap_modules *modules);
+
 /* Segments of a module's file, read on first use; NULL when it is no sound ELF file. Likewise. */
 const struct ap_elf_loads *ap_module_loads(struct ap_module *module);
 

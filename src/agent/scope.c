@@ -19,7 +19,7 @@
 
 /* Ring buffer: room for half a second of 1,000-byte samples of one CPU at 999 Hz per CPU, in a power of two. */
 #define RING_SZ_PER_CPU (512u << 10)
-#define RING_SZ_MIN     (2u << 20)
+#define RING_SZ_MIN     (4u << 20)
 
 /* The initial pid namespace's inode: PROC_PID_INIT_INO, include/linux/proc_ns.h. */
 #define INIT_PID_NS_INUM 0xEFFFFFFCu

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <sys/utsname.h>
@@ -27,6 +28,8 @@
 #define DRAIN_EVERY_NS   100000000ULL
 #define HOUSEKEEPING_NS  1000000000ULL
 #define EPOLL_EVENTS_MAX 16
+/* The reader must come to the CPU before its ring buffers are full, on hosts with too little of it above all. */
+#define AGENT_NICE (-5)
 
 /* What an epoll event is about; pidfds carry their index on top. */
 enum watch { WATCH_RINGS = 0, WATCH_TIMER = 1, WATCH_SIGNAL = 2, WATCH_NAMES = 3, WATCH_PID = 4 };
@@ -110,6 +113,7 @@ static void take_record(void *ctx, const void *record, size_t len)
 
 static void drain(struct session *s)
 {
+    ap_modules_begin_drain(s->modules);
     ap_scope_drain(s->scope, take_record, s);
     play(s);
 }
@@ -237,6 +241,8 @@ static int set_up(struct session *s, struct ap_error *err)
     s->symbolizer = ap_symbolizer_new(err); /* forks: before anything that a copy of us should not hold */
     if (!s->symbolizer)
         return -ECHILD;
+    if (setpriority(PRIO_PROCESS, 0, AGENT_NICE)) /* not everywhere may we */
+        ap_log_debug("cannot run at nice %d: %s", AGENT_NICE, strerror(errno));
     rc = open_tables(s, err);
     if (rc)
         return rc;

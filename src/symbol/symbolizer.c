@@ -27,6 +27,8 @@
 
 /* Descriptor number of the socket in the worker; everything above is closed. */
 #define WORKER_SOCK 3
+/* Names can wait for what is profiled. */
+#define WORKER_NICE 5
 
 /* Bytes read at a time, and in one call: what is left keeps the descriptor readable. */
 #define READ_SZ     65536
@@ -58,6 +60,7 @@ static void become_worker(int sock)
     struct rlimit memory = {AP_SYMBOL_MEMORY_SZ, AP_SYMBOL_MEMORY_SZ};
     sigset_t none;
 
+    setpriority(PRIO_PROCESS, 0, WORKER_NICE);
     ap_confine();
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of user would clear it */
     prctl(PR_SET_NAME, "aperture-symbol");

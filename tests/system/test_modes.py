@@ -287,10 +287,11 @@ def held(pid, path):
     """What the agent and its symbolizer have of the file: descriptors and mappings."""
     found = []
     for one in (pid, *support.children(pid)):
-        for link in pathlib.Path(f"/proc/{one}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(path) in os.readlink(link):
-                    found.append((one, link.name))
+        with contextlib.suppress(OSError):  # a symbolizer may end meanwhile
+            for link in pathlib.Path(f"/proc/{one}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(path) in os.readlink(link):
+                        found.append((one, link.name))
         found += [(one, line) for line in support.read(f"/proc/{one}/maps").splitlines() if str(path) in line]
     return found
 
