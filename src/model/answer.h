@@ -90,7 +90,7 @@ struct ap_function_change {
     uint8_t kind;
     uint64_t self_before, self_after, total_before, total_after;
     double self_change, total_change; /* differences of the shares of all time, -1..1 */
-    double p_value;                   /* of the larger of both: how likely noise alone is */
+    double p_value;                   /* how likely noise alone makes either change */
     bool significant;                 /* at the 1 % level, see query/diff.h */
 };
 

@@ -3,6 +3,7 @@
 
 #include "model/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -257,6 +258,104 @@ int ap_lock_row_add(struct ap_lock_row *row, uint32_t waiter_series, uint32_t wa
     return 0;
 }
 
+int ap_locks_restore(struct ap_locks *locks, uint64_t process, uint64_t address, bool kernel,
+                     struct ap_lock_row **ret_row)
+{
+    struct ap_locks_index *index = locks->index;
+    bool shared = locks->row_cnt - index->shared_cnt >= AP_LOCK_ROWS_MAX;
+    struct ap_lock_row *row;
+
+    if (find(locks, process, address, kernel) != NULL)
+        return -EEXIST;
+    if (shared && index->shared_cnt >= AP_LOCK_PROCESS_ROWS_MAX + 2)
+        return -ENOSPC;
+    row = append(locks, process, address, kernel);
+    if (row == NULL)
+        return -ENOMEM;
+    index->shared_cnt += shared;
+    *ret_row = row;
+    return 0;
+}
+
+/* True for what side() can have made: so many, and each of the two special ones once. */
+static bool sides_valid(const struct ap_lock_side *sides, uint32_t cnt)
+{
+    uint32_t own = 0, unknown = 0, others = 0;
+
+    for (uint32_t i = 0; i < cnt; i++) {
+        bool special = sides[i].series == AP_LOCK_UNKNOWN || sides[i].series == AP_LOCK_OTHERS;
+
+        if (special != (sides[i].stack == AP_LOCK_NO_STACK))
+            return false;
+        own += !special;
+        unknown += sides[i].series == AP_LOCK_UNKNOWN;
+        others += sides[i].series == AP_LOCK_OTHERS;
+        if (own > AP_LOCK_SIDES_MAX - 2 || unknown > 1 || others > 1)
+            return false;
+    }
+    return true;
+}
+
+static bool pairs_valid(const struct ap_lock_pair *pairs, uint32_t cnt, uint32_t waiter_cnt, uint32_t waker_cnt)
+{
+    uint32_t own = 0, rest = 0;
+
+    for (uint32_t i = 0; i < cnt; i++) {
+        bool special = pairs[i].waiter == AP_LOCK_REST && pairs[i].waker == AP_LOCK_REST;
+
+        if (!special && (pairs[i].waiter >= waiter_cnt || pairs[i].waker >= waker_cnt))
+            return false;
+        own += !special;
+        rest += special;
+        if (own > AP_LOCK_PAIRS_MAX - 1 || rest > 1)
+            return false;
+    }
+    return true;
+}
+
+/* A copy with the room that room() expects behind `cnt` rows. NULL when out of memory. */
+static void *copy_rows(const void *rows, uint32_t cnt, size_t row_sz)
+{
+    size_t cap = 2;
+    void *copy;
+
+    while (cap < cnt)
+        cap *= 2;
+    copy = calloc(cap, row_sz);
+    if (copy != NULL && cnt != 0)
+        memcpy(copy, rows, cnt * row_sz);
+    return copy;
+}
+
+int ap_lock_row_restore(struct ap_lock_row *row, const struct ap_lock_side *waiters, uint32_t waiter_cnt,
+                        const struct ap_lock_side *wakers, uint32_t waker_cnt, const struct ap_lock_pair *pairs,
+                        uint32_t pair_cnt)
+{
+    struct ap_lock_side *waiter_rows, *waker_rows;
+    struct ap_lock_pair *pair_rows;
+
+    assert(row->waiters == NULL && row->wakers == NULL && row->pairs == NULL);
+    if (!sides_valid(waiters, waiter_cnt) || !sides_valid(wakers, waker_cnt) ||
+        !pairs_valid(pairs, pair_cnt, waiter_cnt, waker_cnt))
+        return -EINVAL;
+    waiter_rows = copy_rows(waiters, waiter_cnt, sizeof(*waiters));
+    waker_rows = copy_rows(wakers, waker_cnt, sizeof(*wakers));
+    pair_rows = copy_rows(pairs, pair_cnt, sizeof(*pairs));
+    if (waiter_rows == NULL || waker_rows == NULL || pair_rows == NULL) {
+        free(waiter_rows);
+        free(waker_rows);
+        free(pair_rows);
+        return -ENOMEM;
+    }
+    row->waiters = waiter_rows;
+    row->wakers = waker_rows;
+    row->pairs = pair_rows;
+    row->waiter_cnt = waiter_cnt;
+    row->waker_cnt = waker_cnt;
+    row->pair_cnt = pair_cnt;
+    return 0;
+}
+
 uint64_t ap_lock_row_waited_ns(const struct ap_lock_row *row)
 {
     return row->total_ns + row->in_flight_ns + row->timeout_ns + row->interrupted_ns;
@@ -363,4 +462,17 @@ void ap_locks_sort(struct ap_locks *locks)
 
         ap_table_put(table, row_hash(row->process, row->address, row->kernel), (uint32_t)i);
     }
+}
+
+void ap_locks_keep(struct ap_locks *locks, bool (*fits)(void *ctx, const struct ap_lock_row *row), void *ctx)
+{
+    size_t cnt = 0;
+
+    for (size_t i = 0; i < locks->row_cnt; i++) {
+        if (fits(ctx, locks->rows[i]))
+            locks->rows[cnt++] = locks->rows[i];
+        else
+            row_free(locks->rows[i]);
+    }
+    locks->row_cnt = cnt;
 }

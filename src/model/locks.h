@@ -99,9 +99,22 @@ struct ap_lock_row *ap_locks_row(struct ap_locks *locks, uint64_t process, uint6
 int ap_lock_row_add(struct ap_lock_row *row, uint32_t waiter_series, uint32_t waiter_stack, uint32_t waker_series,
                     uint32_t waker_stack, uint64_t count, uint64_t total_ns, uint64_t max_ns);
 
+/* A row as it was sent or stored: made where there is none, without folding. 0 with *ret_row (as of ap_locks_row()),
+ * -EEXIST, -ENOSPC (more rows than ap_locks_row() ever makes) or -ENOMEM. */
+int ap_locks_restore(struct ap_locks *locks, uint64_t process, uint64_t address, bool kernel,
+                     struct ap_lock_row **ret_row);
+/* Gives a row that has none its sides and pairs (copied). Series and stacks are the caller's to check. 0, -EINVAL (more
+ * than ap_lock_row_add() ever makes, a side that is half of a special one, a pair of sides that are not there) or
+ * -ENOMEM; nothing is given then. */
+int ap_lock_row_restore(struct ap_lock_row *row, const struct ap_lock_side *waiters, uint32_t waiter_cnt,
+                        const struct ap_lock_side *wakers, uint32_t waker_cnt, const struct ap_lock_pair *pairs,
+                        uint32_t pair_cnt);
+
 /* Orders rows: contention first, then by total time (with in_flight_ns, timeout_ns and interrupted_ns); sides and pairs
  * by time, with the pairs' indices kept right. Rows may still be asked for after it. */
 void ap_locks_sort(struct ap_locks *locks);
+/* Leaves only the rows that `fits` says yes to. After it no rows may be asked for. */
+void ap_locks_keep(struct ap_locks *locks, bool (*fits)(void *ctx, const struct ap_lock_row *row), void *ctx);
 /* All time of a row that somebody waited, also when it did not end with the lock. */
 uint64_t ap_lock_row_waited_ns(const struct ap_lock_row *row);
 

@@ -5,6 +5,7 @@
 #ifndef APERTURE_MODEL_PROFILE_H
 #define APERTURE_MODEL_PROFILE_H
 
+#include "core/error.h"
 #include "core/strings.h"
 
 #include <stdbool.h>
@@ -136,6 +137,24 @@ int ap_profile_add_sample_at(struct ap_profile *profile, uint32_t series, uint32
 /* Outer marks of a stack of this profile: its last frames, none of a waker, that say what became of the thread. What a
  * truncated stack lacks belongs inside of them. The leaf is never one of them. */
 uint32_t ap_stack_marks(const struct ap_profile *profile, const struct ap_stack *stack);
+
+/* Whole tables, as they were sent or stored. The arrays come from malloc(); NULL for no rows. */
+struct ap_profile_tables {
+    struct ap_mapping *mappings; /* [0] is a zero row */
+    struct ap_frame *frames;     /* [0] is a zero row */
+    struct ap_stack *stacks;
+    uint32_t *stack_frames;
+    struct ap_series *series;
+    struct ap_sample *samples;
+    uint32_t mapping_cnt, frame_cnt, stack_cnt, stack_frame_cnt, series_cnt, sample_cnt;
+};
+/* Frees the arrays. Accepts a zeroed struct. */
+void ap_profile_tables_done(struct ap_profile_tables *tables);
+/* Gives a profile without rows (strings may be there) all of them at once. They are checked as the adds above do, but
+ * equal ones are not looked for: they stay apart, which costs space and nothing else. What the adds need to find rows
+ * is made when the first of them is called. 0, with `tables` emptied: the profile owns the arrays; or, with nothing
+ * changed: -EINVAL (which row, and why), -ENOSPC (a bound above); with words. */
+int ap_profile_adopt(struct ap_profile *profile, struct ap_profile_tables *tables, struct ap_error *err);
 
 /* Text of a string id of this profile. */
 const char *ap_profile_str(const struct ap_profile *profile, uint32_t id);

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "model/capture.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,10 +40,14 @@ struct ap_push *ap_push_new(void);
 struct ap_push *ap_push_free(struct ap_push *push);
 
 /* Sets a label, or replaces its value. 0, -EINVAL (a name that is not [a-zA-Z_][a-zA-Z0-9_]*, or reserved: pid, comm,
- * exe, container, agent, kind), -E2BIG (too long, or too many), -ENOMEM; with words. */
+ * exe, container, agent, kind; a value that is not UTF-8), -E2BIG (too long, or too many), -ENOMEM; with words. */
 int ap_push_label(struct ap_push *push, const char *name, const char *value, struct ap_error *err);
 /* Its value, NULL when there is none. */
 const char *ap_push_label_value(const struct ap_push *push, const char *name);
+/* True when the name is [a-zA-Z_][a-zA-Z0-9_]* and not too long; reserved names are valid ones. */
+bool ap_label_name_valid(const char *name);
+/* Frees the array with what it holds. Accepts NULL. */
+void ap_labels_free(struct ap_label *labels, size_t cnt);
 /* True when the id is 1..128 bytes of [A-Za-z0-9._:-]. */
 bool ap_push_agent_id_valid(const char *id);
 

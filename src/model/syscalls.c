@@ -45,15 +45,19 @@ struct ap_syscalls *ap_syscalls_new(struct ap_strings *strings)
     return syscalls;
 }
 
+static void row_free(struct ap_syscall_row *row)
+{
+    ap_histogram_done(&row->histogram);
+    free(row->errors);
+    free(row); /* the first member of its struct own_row */
+}
+
 struct ap_syscalls *ap_syscalls_free(struct ap_syscalls *syscalls)
 {
     if (syscalls == NULL)
         return NULL;
-    for (size_t i = 0; i < syscalls->row_cnt; i++) {
-        ap_histogram_done(&syscalls->rows[i]->histogram);
-        free(syscalls->rows[i]->errors);
-        free(syscalls->rows[i]);
-    }
+    for (size_t i = 0; i < syscalls->row_cnt; i++)
+        row_free(syscalls->rows[i]);
     free(syscalls->rows);
     if (syscalls->index != NULL) {
         ap_table_done(&syscalls->index->rows);
@@ -224,6 +228,36 @@ struct ap_syscall_row *ap_syscalls_row(struct ap_syscalls *syscalls, uint64_t pr
     return shared_row(syscalls, model.comm, abi, number);
 }
 
+int ap_syscalls_restore(struct ap_syscalls *syscalls, const struct ap_syscall_row *like,
+                        struct ap_syscall_row **ret_row)
+{
+    static const size_t max[LEVEL_CNT] = {AP_SYSCALL_ROWS_MAX, AP_SYSCALL_COMM_ROWS_MAX, AP_SYSCALL_OTHER_ROWS_MAX};
+    struct ap_syscalls_index *index = syscalls->index;
+    const struct ap_syscall_row model = {
+        .process = like->process, .pid = like->pid, .comm = like->comm, .number = like->number, .abi = like->abi};
+    enum level level = LEVEL_OWN;
+    struct ap_syscall_row *row;
+
+    if (model.process == 0)
+        level = model.comm == index->other ? LEVEL_OTHER : LEVEL_COMM;
+    if (find(syscalls, model.process, model.comm, model.abi, model.number) != NULL)
+        return -EEXIST;
+    if (index->level_cnt[level] >= max[level])
+        return -ENOSPC;
+    if (level == LEVEL_OWN) {
+        row = own_row(syscalls, find_process(index, model.process), &model);
+    } else {
+        struct own_row *own = append(syscalls, &model);
+
+        row = own != NULL ? &own->row : NULL;
+        index->level_cnt[level] += own != NULL;
+    }
+    if (row == NULL)
+        return -ENOMEM;
+    *ret_row = row;
+    return 0;
+}
+
 int ap_syscall_row_error(struct ap_syscall_row *row, uint32_t error, uint64_t n)
 {
     struct ap_syscall_error *errors;
@@ -312,4 +346,18 @@ void ap_syscalls_sort(struct ap_syscalls *syscalls)
 
         ap_table_put(table, row_hash(row->process, row->comm, row->abi, row->number), (uint32_t)i);
     }
+}
+
+void ap_syscalls_keep(struct ap_syscalls *syscalls, bool (*fits)(void *ctx, const struct ap_syscall_row *row),
+                      void *ctx)
+{
+    size_t cnt = 0;
+
+    for (size_t i = 0; i < syscalls->row_cnt; i++) {
+        if (fits(ctx, syscalls->rows[i]))
+            syscalls->rows[cnt++] = syscalls->rows[i];
+        else
+            row_free(syscalls->rows[i]);
+    }
+    syscalls->row_cnt = cnt;
 }

@@ -6,6 +6,7 @@
 #include "core/strings.h"
 #include "model/histogram.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,12 @@ struct ap_syscalls *ap_syscalls_free(struct ap_syscalls *syscalls);
 struct ap_syscall_row *ap_syscalls_row(struct ap_syscalls *syscalls, uint64_t process, uint32_t pid, const char *comm,
                                        uint8_t abi, uint32_t number);
 
+/* A row as it was sent or stored: made where there is none, without folding, with the process, pid, comm (string id),
+ * abi and number of `like`. 0 with *ret_row (as of ap_syscalls_row()), -EEXIST, -ENOSPC (more rows than
+ * ap_syscalls_row() ever makes) or -ENOMEM. */
+int ap_syscalls_restore(struct ap_syscalls *syscalls, const struct ap_syscall_row *like,
+                        struct ap_syscall_row **ret_row);
+
 /* Adds `n` failures with `error` (1..AP_ERRNO_MAX). 0, -EINVAL or -ENOMEM. */
 int ap_syscall_row_error(struct ap_syscall_row *row, uint32_t error, uint64_t n);
 uint64_t ap_syscall_row_failed(const struct ap_syscall_row *row);
@@ -75,6 +82,10 @@ uint64_t ap_syscalls_total_ns(const struct ap_syscalls *syscalls);
 
 /* Orders rows by total time, longest first, then count, pid, abi and number. Rows may still be asked for after it. */
 void ap_syscalls_sort(struct ap_syscalls *syscalls);
+
+/* Leaves only the rows that `fits` says yes to. After it no rows may be asked for. */
+void ap_syscalls_keep(struct ap_syscalls *syscalls, bool (*fits)(void *ctx, const struct ap_syscall_row *row),
+                      void *ctx);
 
 /* Name of a system call of this machine's architecture: "openat", "openat" for compat calls too (their table is
  * another), "(other)" for AP_SYSCALL_NUMBER_OTHER, "syscall_N" written into `buf` when unknown. `buf`: at least

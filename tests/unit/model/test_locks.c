@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "model/locks.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -406,12 +407,81 @@ static void test_site(void **state)
     ap_profile_free(profile);
 }
 
+static void test_restored_rows(void **state)
+{
+    struct ap_locks *locks = ap_locks_new();
+    struct ap_lock_row *row = NULL;
+    uint64_t i;
+
+    (void)state;
+    for (i = 1; i <= AP_LOCK_ROWS_MAX + AP_LOCK_PROCESS_ROWS_MAX + 2; i++)
+        assert_int_equal(ap_locks_restore(locks, i, 0x1000, false, &row), 0);
+    assert_int_equal(row->process, i - 1);
+    assert_int_equal(ap_locks_restore(locks, 1, 0x1000, false, &row), -EEXIST);
+    assert_int_equal(ap_locks_restore(locks, i, 0x1000, false, &row), -ENOSPC);
+    assert_ptr_equal(get(locks, i - 1, 0x1000), row);
+    assert_int_equal(get(locks, i, 0x1000)->process, 0);
+    assert_int_equal(locks->folded, 1);
+    ap_locks_free(locks);
+}
+
+static int restore(uint32_t series, uint32_t stack, uint32_t cnt, uint32_t waiter, uint32_t waker, uint32_t pair_cnt)
+{
+    struct ap_locks *locks = ap_locks_new();
+    struct ap_lock_row *row = get(locks, 1, 1);
+    struct ap_lock_side sides[64];
+    struct ap_lock_pair pairs[128];
+    int r;
+
+    for (uint32_t i = 0; i < 64; i++)
+        sides[i] = (struct ap_lock_side){.series = series, .stack = stack, .total_ns = i};
+    for (uint32_t i = 0; i < 128; i++)
+        pairs[i] = (struct ap_lock_pair){.waiter = waiter, .waker = waker, .count = i};
+    r = ap_lock_row_restore(row, sides, cnt, sides, cnt, pairs, pair_cnt);
+    if (r == 0) {
+        assert_int_equal(row->waiter_cnt, cnt);
+        assert_int_equal(row->pair_cnt, pair_cnt);
+        /* More may be added, and sorted, as if the row had been made here. */
+        for (uint32_t i = 0; i < 200; i++)
+            assert_int_equal(ap_lock_row_add(row, i, i, i % 7, i % 5 == 0 ? AP_LOCK_NO_STACK : i, 1, 1, 1), 0);
+        assert_true(row->waiter_cnt <= AP_LOCK_SIDES_MAX && row->waker_cnt <= AP_LOCK_SIDES_MAX);
+        assert_true(row->pair_cnt <= AP_LOCK_PAIRS_MAX);
+        ap_locks_sort(locks);
+    } else {
+        assert_null(row->waiters);
+        assert_int_equal(row->waiter_cnt + row->waker_cnt + row->pair_cnt, 0);
+    }
+    ap_locks_free(locks);
+    return r;
+}
+
+static void test_restored_sides(void **state)
+{
+    (void)state;
+    for (uint32_t cnt = 1; cnt <= AP_LOCK_SIDES_MAX - 2; cnt++)
+        assert_int_equal(restore(3, 4, cnt, 0, cnt - 1, cnt), 0);
+    assert_int_equal(restore(3, 4, 0, 0, 0, 0), 0);
+    assert_int_equal(restore(AP_LOCK_UNKNOWN, AP_LOCK_NO_STACK, 1, 0, 0, AP_LOCK_PAIRS_MAX - 1), 0);
+    assert_int_equal(restore(AP_LOCK_OTHERS, AP_LOCK_NO_STACK, 1, AP_LOCK_REST, AP_LOCK_REST, 1), 0);
+    assert_int_equal(restore(3, 4, AP_LOCK_SIDES_MAX - 1, 0, 0, 0), -EINVAL);
+    assert_int_equal(restore(3, 4, 1, 0, 0, AP_LOCK_PAIRS_MAX), -EINVAL);
+    assert_int_equal(restore(AP_LOCK_UNKNOWN, AP_LOCK_NO_STACK, 2, 0, 0, 0), -EINVAL);
+    assert_int_equal(restore(AP_LOCK_OTHERS, AP_LOCK_NO_STACK, 2, 0, 0, 0), -EINVAL);
+    assert_int_equal(restore(3, AP_LOCK_NO_STACK, 1, 0, 0, 0), -EINVAL);
+    assert_int_equal(restore(AP_LOCK_UNKNOWN, 4, 1, 0, 0, 0), -EINVAL);
+    assert_int_equal(restore(3, 4, 1, 1, 0, 1), -EINVAL);
+    assert_int_equal(restore(3, 4, 1, 0, 1, 1), -EINVAL);
+    assert_int_equal(restore(3, 4, 1, 0, AP_LOCK_REST, 1), -EINVAL);
+    assert_int_equal(restore(3, 4, 1, AP_LOCK_REST, AP_LOCK_REST, 2), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),           cmocka_unit_test(test_folding), cmocka_unit_test(test_sides_and_pairs),
         cmocka_unit_test(test_sides_overflow), cmocka_unit_test(test_sort),    cmocka_unit_test(test_type_names),
-        cmocka_unit_test(test_type_of_stack),  cmocka_unit_test(test_site),
+        cmocka_unit_test(test_type_of_stack),  cmocka_unit_test(test_site),    cmocka_unit_test(test_restored_rows),
+        cmocka_unit_test(test_restored_sides),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

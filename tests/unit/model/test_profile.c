@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -272,6 +273,160 @@ static void test_bounds_refuse(void **state)
     ap_profile_free(profile);
 }
 
+/* The tables that three samples over two stacks need, made by hand; `profile` has the strings. */
+static struct ap_profile_tables tables_of(struct ap_profile *profile)
+{
+    struct ap_profile_tables t = {
+        .mappings = calloc(2, sizeof(*t.mappings)),
+        .frames = calloc(4, sizeof(*t.frames)),
+        .stacks = calloc(2, sizeof(*t.stacks)),
+        .stack_frames = calloc(3, sizeof(*t.stack_frames)),
+        .series = calloc(1, sizeof(*t.series)),
+        .samples = calloc(4, sizeof(*t.samples)),
+        .mapping_cnt = 2,
+        .frame_cnt = 4,
+        .stack_cnt = 2,
+        .stack_frame_cnt = 3,
+        .series_cnt = 1,
+        .sample_cnt = 4,
+    };
+
+    assert_true(t.mappings && t.frames && t.stacks && t.stack_frames && t.series && t.samples);
+    t.mappings[1] = (struct ap_mapping){.path = str(profile, "/bin/app"), .build_id_len = 1, .build_id = {7}};
+    t.frames[1] = (struct ap_frame){.kind = AP_FRAME_NATIVE, .function = str(profile, "main"), .mapping = 1};
+    t.frames[2] = (struct ap_frame){.kind = AP_FRAME_NATIVE, .function = str(profile, "leaf"), .mapping = 1};
+    t.frames[3] = t.frames[2]; /* equal rows do no harm */
+    t.stack_frames[0] = 2;
+    t.stack_frames[1] = t.stack_frames[2] = 1;
+    t.stacks[0] = (struct ap_stack){.first = 0, .frame_cnt = 2};
+    t.stacks[1] = (struct ap_stack){.first = 2, .frame_cnt = 1, .truncated = true};
+    t.series[0] = (struct ap_series){.pid = 10, .comm = str(profile, "app")};
+    t.samples[0] = (struct ap_sample){.stack = 0, .count = 1, .value = 10};
+    t.samples[1] = (struct ap_sample){.stack = 1, .count = 2, .value = 20};
+    t.samples[2] = (struct ap_sample){.stack = 1, .slot = 3, .count = 4, .value = 40};
+    t.samples[3] = (struct ap_sample){.stack = 0, .count = 8, .value = 80};
+    return t;
+}
+
+static void test_adopted_rows_are_found(void **state)
+{
+    struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+    struct ap_profile_tables tables;
+    uint32_t index = 99;
+
+    (void)state;
+    assert_non_null(profile);
+    tables = tables_of(profile);
+    assert_int_equal(ap_profile_adopt(profile, &tables, NULL), 0);
+    assert_null(tables.samples);
+    assert_int_equal(ap_profile_total_count(profile), 15);
+    assert_int_equal(ap_profile_total_value(profile), 150);
+    /* The first add makes what finds them; of equal ones the first is found. */
+    assert_int_equal(ap_profile_add_sample_at(profile, 0, 1, 3, 1, 5), 0);
+    assert_int_equal(ap_profile_add_sample(profile, 0, 0, 1, 5), 0);
+    assert_int_equal(profile->sample_cnt, 4);
+    assert_int_equal(profile->samples[0].count, 2);
+    assert_int_equal(profile->samples[2].count, 5);
+    assert_int_equal(ap_profile_total_value(profile), 160);
+    assert_int_equal(ap_profile_add_mapping(profile, &profile->mappings[1], &index), 0);
+    assert_int_equal(index, 1);
+    assert_int_equal(frame(profile, &profile->frames[3]), 2);
+    assert_int_equal(frame(profile, &(struct ap_frame){.offset = 5}), 4);
+    assert_int_equal(ap_profile_add_stack(profile, (const uint32_t[]){2, 1}, 2, false, &index), 0);
+    assert_int_equal(index, 0);
+    assert_int_equal(ap_profile_add_stack(profile, (const uint32_t[]){2, 1}, 2, true, &index), 0);
+    assert_int_equal(index, 2);
+    assert_int_equal(ap_profile_add_series(profile, &profile->series[0], &index), 0);
+    assert_int_equal(index, 0);
+    assert_int_equal(ap_profile_add_sample(profile, 0, 2, 1, 1), 0);
+    assert_int_equal(profile->sample_cnt, 5);
+    ap_profile_free(profile);
+}
+
+static void test_adopted_rows_are_checked(void **state)
+{
+    (void)state;
+    for (int i = 0;; i++) {
+        struct ap_profile *profile = ap_profile_new(AP_KIND_CPU);
+        struct ap_error err = {0};
+        struct ap_profile_tables t;
+        int want = -EINVAL;
+
+        assert_non_null(profile);
+        t = tables_of(profile);
+        switch (i) {
+        case 0:
+            t.mappings[0].start = 1;
+            break;
+        case 1:
+            t.frames[0].line = 1;
+            break;
+        case 2:
+            t.mappings[1].path = 1000;
+            break;
+        case 3:
+            t.mappings[1].build_id_len = AP_BUILD_ID_MAX + 1;
+            break;
+        case 4:
+            t.frames[1].function = 1000;
+            break;
+        case 5:
+            t.frames[1].file = 1000;
+            break;
+        case 6:
+            t.frames[1].mapping = 2;
+            break;
+        case 7:
+            t.stacks[0].frame_cnt = 0;
+            break;
+        case 8:
+            t.stacks[0].frame_cnt = AP_STACK_FRAMES_MAX + 1;
+            break;
+        case 9:
+            t.stacks[1].frame_cnt = 2;
+            break;
+        case 10:
+            t.stacks[1].first = UINT32_MAX;
+            break;
+        case 11:
+            t.stack_frames[2] = 4;
+            break;
+        case 12:
+            t.series[0].container = 1000;
+            break;
+        case 13:
+            t.samples[3].series = 1;
+            break;
+        case 14:
+            t.samples[3].stack = 2;
+            break;
+        case 15:
+            t.samples[3].count = INT64_MAX;
+            want = -ENOSPC;
+            break;
+        case 16:
+            t.samples[2].value = t.samples[3].value = UINT64_MAX;
+            want = -ENOSPC;
+            break;
+        case 17:
+            t.series_cnt = AP_PROFILE_SERIES_MAX + 1;
+            want = -ENOSPC;
+            break;
+        default:
+            ap_profile_tables_done(&t);
+            ap_profile_free(profile);
+            return;
+        }
+        if (ap_profile_adopt(profile, &t, &err) != want || err.text[0] == '\0')
+            fail_msg("case %d: %d %s", i, err.code, err.text);
+        assert_int_equal(profile->frame_cnt, 1);
+        assert_non_null(t.samples);
+        assert_int_equal(frame(profile, &(struct ap_frame){0}), 0);
+        ap_profile_tables_done(&t);
+        ap_profile_free(profile);
+    }
+}
+
 static void test_kind_names(void **state)
 {
     static const char *const frames[] = {"unknown", "native", "kernel", "jit", "interpreted", "gpu", "process", "mark"};
@@ -299,6 +454,8 @@ int main(void)
         cmocka_unit_test(test_many_rows_stay_found),
         cmocka_unit_test(test_tables_are_freed_with_it),
         cmocka_unit_test(test_bounds_refuse),
+        cmocka_unit_test(test_adopted_rows_are_found),
+        cmocka_unit_test(test_adopted_rows_are_checked),
         cmocka_unit_test(test_kind_names),
     };
 

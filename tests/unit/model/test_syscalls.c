@@ -274,6 +274,43 @@ static void test_errno_names(void **state)
     assert_string_equal(ap_errno_name(0, buf), "E0");
 }
 
+static void test_restored_rows(void **state)
+{
+    struct ap_strings *strings = ap_strings_new(1 << 24);
+    struct ap_syscalls *syscalls = ap_syscalls_new(strings);
+    struct ap_syscall_row *row = NULL, *other = NULL;
+    uint32_t comm = ap_strings_id(strings, "app");
+
+    (void)state;
+    assert_int_equal(
+        ap_syscalls_restore(
+            syscalls, &(struct ap_syscall_row){.process = 7, .pid = 70, .comm = comm, .number = 3, .count = 5}, &row),
+        0);
+    assert_int_equal(row->pid, 70);
+    assert_int_equal(row->count, 0); /* only what tells rows apart is taken */
+    assert_ptr_equal(ap_syscalls_row(syscalls, 7, 70, "app", AP_SYSCALL_NATIVE, 3), row);
+    assert_int_equal(ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.process = 7, .number = 3}, &other),
+                     -EEXIST);
+    assert_null(other);
+    /* Its process is known: exec renames all of its rows. */
+    assert_non_null(ap_syscalls_row(syscalls, 7, 70, "sh", AP_SYSCALL_NATIVE, 4));
+    assert_string_equal(ap_strings_get(strings, row->comm), "sh");
+    for (uint32_t i = 0; i < AP_SYSCALL_COMM_ROWS_MAX; i++)
+        assert_int_equal(ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.comm = comm, .number = i}, &other), 0);
+    assert_int_equal(
+        ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.comm = comm, .number = UINT32_MAX}, &other), -ENOSPC);
+    comm = ap_strings_id(strings, "(other)");
+    for (uint32_t i = 0; i < AP_SYSCALL_OTHER_ROWS_MAX; i++)
+        assert_int_equal(ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.comm = comm, .number = i}, &other), 0);
+    assert_int_equal(
+        ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.comm = comm, .number = UINT32_MAX}, &other), -ENOSPC);
+    for (uint32_t i = 2; i < AP_SYSCALL_ROWS_MAX; i++)
+        assert_int_equal(ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.process = 8 + i}, &other), 0);
+    assert_int_equal(ap_syscalls_restore(syscalls, &(struct ap_syscall_row){.process = 8}, &other), -ENOSPC);
+    ap_syscalls_free(syscalls);
+    ap_strings_free(strings);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_names_are_those_of_the_headers),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_errno_names),
+        cmocka_unit_test(test_restored_rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
