@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What client and server share: status codes and transport security. gRPC's C core is used in this folder alone. */
+/* What client and server share: status codes and transport security. gRPC's C core is used in this folder alone.
+ *
+ * fork(): a process with clients or servers may fork, when the child leaves them alone (it runs other code, or exec; it
+ * closes the descriptors it inherits, so that connections end with their owner). gRPC's own handlers for fork(2) would
+ * stop every thread first: they are off unless the environment has GRPC_ENABLE_FORK_SUPPORT=1, which must not be set.
+ *
+ * Proxies of the environment (http_proxy) are not used. */
 #ifndef APERTURE_RPC_RPC_H
 #define APERTURE_RPC_RPC_H
 
