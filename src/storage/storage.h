@@ -29,6 +29,8 @@ struct ap_storage_opts {
     uint64_t memory_sz;                                /* memory: most bytes kept; oldest batches go first, counted */
     uint64_t retention_ns[AP_CAPTURE_PROFILES_MAX];    /* of raw rows, by kind; 0 = 7 days */
     uint64_t retention_1m_ns, retention_1h_ns;         /* of roll-ups; 0 = 30 and 400 days */
+    /* chDB and ClickHouse: unpacks what the journal kept of a batch (ap_wire_batch_decode: storage knows no wire). */
+    struct ap_push *(*decode)(const void *payload, size_t payload_sz, struct ap_error *err);
 };
 
 struct ap_storage; /* opaque */
@@ -155,8 +157,9 @@ void ap_series_rows_done(struct ap_series_rows *rows);
 int ap_storage_series(struct ap_storage *storage, const struct ap_storage_scope *scope, size_t max,
                       struct ap_series_rows *ret_rows, struct ap_error *err);
 
-/* Locks, or system calls, merged over the range: by host, process (pid and comm) and lock (address, or symbol where it
- * has one) or call. A profile of that kind with its table (sorted), stacks and series; the caller's. */
+/* Locks, or system calls, merged over the range: by host, process (pid and comm) and lock (symbol, with address 0, or
+ * address where it has none) or call. Waits and calls in flight are those of the newest batch. A profile of that kind
+ * with its table (sorted), stacks and series; the caller's. */
 int ap_storage_locks(struct ap_storage *storage, const struct ap_storage_scope *scope, struct ap_profile **ret_profile,
                      struct ap_error *err);
 int ap_storage_syscalls(struct ap_storage *storage, const struct ap_storage_scope *scope,
