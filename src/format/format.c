@@ -9,7 +9,8 @@ static const struct {
     const char *ending;
     enum ap_format format;
 } endings[] = {
-    {".svg", AP_FORMAT_SVG},     {".json", AP_FORMAT_JSON}, {".collapsed", AP_FORMAT_COLLAPSED},
+    {".svg", AP_FORMAT_SVG},     {".speedscope.json", AP_FORMAT_SPEEDSCOPE}, /* before .json */
+    {".json", AP_FORMAT_JSON},   {".collapsed", AP_FORMAT_COLLAPSED},
     {".pb.gz", AP_FORMAT_PPROF}, {".txt", AP_FORMAT_TEXT},
 };
 
@@ -31,13 +32,21 @@ int ap_format_from_path(const char *path, enum ap_format *ret_format, struct ap_
     }
     return ap_error_set(err, -EINVAL,
                         "cannot tell the format of output file \"%s\": its name must end in .svg (flamegraph), "
-                        ".json, .collapsed, .pb.gz (pprof) or .txt (table)",
+                        ".json, .speedscope.json, .collapsed, .pb.gz (pprof) or .txt (table)",
                         path);
+}
+
+const char *ap_format_ending(enum ap_format format)
+{
+    for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
+        if (endings[i].format == format)
+            return endings[i].ending;
+    return "";
 }
 
 bool ap_format_supports(enum ap_format format, const struct ap_profile *profile)
 {
-    bool stacks = format == AP_FORMAT_SVG || format == AP_FORMAT_COLLAPSED || format == AP_FORMAT_PPROF;
+    bool stacks = format != AP_FORMAT_JSON && format != AP_FORMAT_TEXT;
 
     return !stacks || profile->kind != AP_KIND_SYSCALL || profile->sample_cnt != 0;
 }
@@ -76,6 +85,9 @@ int ap_format_write(enum ap_format format, struct ap_capture *capture, unsigned 
         break;
     case AP_FORMAT_PPROF:
         r = ap_pprof_write(capture, selected, out);
+        break;
+    case AP_FORMAT_SPEEDSCOPE:
+        r = ap_speedscope_write(capture, selected, out);
         break;
     case AP_FORMAT_TEXT:
         r = ap_text_write(capture, selected, 0, false, out);

@@ -9,16 +9,20 @@
 #include "model/tree.h"
 
 enum ap_format {
-    AP_FORMAT_SVG = 0,       /* .svg: self-contained interactive flamegraph */
-    AP_FORMAT_JSON = 1,      /* .json: the document of DESIGN 7 */
-    AP_FORMAT_COLLAPSED = 2, /* .collapsed: "comm;outer;inner N" */
-    AP_FORMAT_PPROF = 3,     /* .pb.gz: gzip'd profile.proto */
-    AP_FORMAT_TEXT = 4,      /* .txt: tables and the account */
+    AP_FORMAT_SVG = 0,        /* .svg: self-contained interactive flamegraph */
+    AP_FORMAT_JSON = 1,       /* .json: the document of DESIGN 7 */
+    AP_FORMAT_COLLAPSED = 2,  /* .collapsed: "comm;outer;inner N" */
+    AP_FORMAT_PPROF = 3,      /* .pb.gz: gzip'd profile.proto */
+    AP_FORMAT_TEXT = 4,       /* .txt: tables and the account */
+    AP_FORMAT_SPEEDSCOPE = 5, /* .speedscope.json */
 };
 
 /* Format by the file name's ending (case ignored); "-" (standard output) is collapsed text.
  * 0, or -EINVAL with the list of known endings. */
 int ap_format_from_path(const char *path, enum ap_format *ret_format, struct ap_error *err);
+
+/* The ending that names it, ".svg". Static. */
+const char *ap_format_ending(enum ap_format format);
 
 /* False when `format` has nothing to show of `profile`: the formats of stacks, for a profile of system calls that was
  * recorded without stacks. */
@@ -33,6 +37,7 @@ int ap_svg_write(const struct ap_capture *capture, const struct ap_tree *tree, s
 int ap_json_write(struct ap_capture *capture, struct ap_out *out);
 int ap_collapsed_write(const struct ap_profile *profile, struct ap_out *out);
 int ap_pprof_write(const struct ap_capture *capture, const struct ap_profile *profile, struct ap_out *out);
+int ap_speedscope_write(const struct ap_capture *capture, const struct ap_profile *profile, struct ap_out *out);
 
 /* The tables of locks or of system calls where the profile has them, then its functions. `rows`: how many rows each
  * table has at most, 0 = all. `colour`: ANSI colours (a terminal). 0, -ENOMEM or negative errno of the sink. */

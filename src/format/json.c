@@ -123,10 +123,11 @@ static void write_sums(const struct ap_account *account, struct ap_out *out)
     ap_out_char(out, '}');
 }
 
-static void write_account(const struct ap_account *account, struct ap_out *out)
+void ap_json_account(const struct ap_account *account, struct ap_out *out)
 {
-    ap_out_str(out, ",\"account\":{");
+    ap_out_char(out, '{');
     write_sums(account, out);
+    ap_json_next_u64(out, "lost", ap_account_lost(account));
     ap_json_next_u64(out, "below_min", account->below_min);
     ap_json_next_u64(out, "below_min_ns", account->below_min_ns);
     ap_json_next_u64(out, "folded", account->folded);
@@ -147,9 +148,10 @@ static int write_profile(const struct ap_profile *profile, const struct ap_accou
     ap_json_next_u64(out, "duration_ns", profile->duration_ns);
     ap_json_next_u64(out, "period_ns", profile->period_ns);
     ap_json_next_u64(out, "samples", ap_profile_total_count(profile));
-    write_account(account, out);
-    ap_json_syscalls(profile, out);
-    ap_json_locks(profile, out);
+    ap_out_str(out, ",\"account\":");
+    ap_json_account(account, out);
+    ap_json_syscalls(profile, SIZE_MAX, out);
+    ap_json_locks(profile, SIZE_MAX, out);
     ap_out_str(out, ",\"root\":");
     write_tree(tree, out);
     ap_out_char(out, '}');

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Private to the JSON codec. */
+/* Pieces of JSON that the codecs and the API share. */
 #ifndef APERTURE_FORMAT_JSON_H
 #define APERTURE_FORMAT_JSON_H
 
@@ -12,8 +12,11 @@ void ap_json_key_u64(struct ap_out *out, const char *key, uint64_t value);
 void ap_json_next_str(struct ap_out *out, const char *key, const char *value);
 void ap_json_next_u64(struct ap_out *out, const char *key, uint64_t value);
 
-/* ,"syscalls":[...] and ,"locks":[...] of a profile that has them; nothing for others. */
-void ap_json_syscalls(const struct ap_profile *profile, struct ap_out *out);
-void ap_json_locks(const struct ap_profile *profile, struct ap_out *out);
+/* The account as an object, with the sum of what is missing as "lost". */
+void ap_json_account(const struct ap_account *account, struct ap_out *out);
+
+/* ,"syscalls":[...] and ,"locks":[...] of a profile that has them, at most `max` rows; nothing for others. */
+void ap_json_syscalls(const struct ap_profile *profile, size_t max, struct ap_out *out);
+void ap_json_locks(const struct ap_profile *profile, size_t max, struct ap_out *out);
 
 #endif

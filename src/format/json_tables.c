@@ -36,11 +36,15 @@ static void write_histogram(const struct ap_histogram *histogram, struct ap_out 
 static void write_syscall(const struct ap_profile *profile, const struct ap_syscall_row *row, struct ap_out *out)
 {
     char buf[AP_SYSCALL_NAME_SZ];
+    const char *name =
+        row->name != 0 ? ap_profile_str(profile, row->name) : ap_syscall_name(row->abi, row->number, buf);
 
     ap_out_char(out, '{');
     ap_json_key_u64(out, "pid", row->pid);
+    if (row->host != 0)
+        ap_json_next_str(out, "host", ap_profile_str(profile, row->host));
     ap_json_next_str(out, "comm", ap_profile_str(profile, row->comm));
-    ap_json_next_str(out, "name", ap_syscall_name(row->abi, row->number, buf));
+    ap_json_next_str(out, "name", name);
     ap_json_next_u64(out, "number", row->number);
     ap_json_next_str(out, "abi", ap_syscall_abi_name(row->abi));
     ap_json_next_u64(out, "count", row->count);
@@ -60,14 +64,14 @@ static void write_syscall(const struct ap_profile *profile, const struct ap_sysc
     ap_out_char(out, '}');
 }
 
-void ap_json_syscalls(const struct ap_profile *profile, struct ap_out *out)
+void ap_json_syscalls(const struct ap_profile *profile, size_t max, struct ap_out *out)
 {
     const struct ap_syscalls *syscalls = profile->syscalls;
 
     if (syscalls == NULL)
         return;
     ap_out_str(out, ",\"syscalls\":[");
-    for (size_t i = 0; i < syscalls->row_cnt && ap_out_error(out) == 0; i++) {
+    for (size_t i = 0; i < syscalls->row_cnt && i < max && ap_out_error(out) == 0; i++) {
         if (i > 0)
             ap_out_char(out, ',');
         write_syscall(profile, syscalls->rows[i], out);
@@ -165,6 +169,8 @@ static void write_lock(const struct ap_profile *profile, const struct ap_lock_ro
 {
     ap_out_char(out, '{');
     ap_json_key_u64(out, "pid", row->pid);
+    if (row->host != 0)
+        ap_json_next_str(out, "host", ap_profile_str(profile, row->host));
     ap_json_next_str(out, "comm", ap_profile_str(profile, row->comm));
     ap_out_printf(out, ",\"address\":\"0x%" PRIx64 "\"", row->address);
     if (row->symbol != 0)
@@ -188,14 +194,14 @@ static void write_lock(const struct ap_profile *profile, const struct ap_lock_ro
     ap_out_char(out, '}');
 }
 
-void ap_json_locks(const struct ap_profile *profile, struct ap_out *out)
+void ap_json_locks(const struct ap_profile *profile, size_t max, struct ap_out *out)
 {
     const struct ap_locks *locks = profile->locks;
 
     if (locks == NULL)
         return;
     ap_out_str(out, ",\"locks\":[");
-    for (size_t i = 0; i < locks->row_cnt && ap_out_error(out) == 0; i++) {
+    for (size_t i = 0; i < locks->row_cnt && i < max && ap_out_error(out) == 0; i++) {
         if (i > 0)
             ap_out_char(out, ',');
         write_lock(profile, locks->rows[i], out);

@@ -13,6 +13,7 @@
 /* Widest columns, in characters. */
 #define NAME_WIDTH_MAX 32
 #define COMM_WIDTH_MAX 16
+#define HOST_WIDTH_MAX 24
 /* Calls that have a histogram of their own. */
 #define HISTOGRAMS 5
 /* Errors of a row that are named; the JSON document has all. */
@@ -27,7 +28,7 @@
 /* One system call over all processes. */
 struct call {
     uint8_t abi;
-    uint32_t number;
+    uint32_t number, name; /* as of a row */
     uint64_t count, failed, total_ns, max_ns;
     struct ap_histogram histogram;
 };
@@ -38,17 +39,23 @@ struct calls {
     struct call all; /* their sum */
 };
 
-/* "read", "read (compat)" */
-static const char *call_name(uint8_t abi, uint32_t number, char buf[CALL_NAME_SZ])
+/* "read", "read (compat)"; what another machine calls it comes with the row. */
+static const char *call_name(const struct ap_profile *profile, uint8_t abi, uint32_t number, uint32_t name_id,
+                             char buf[CALL_NAME_SZ])
 {
     char plain[AP_SYSCALL_NAME_SZ];
-    const char *name = ap_syscall_name(abi, number, plain);
+    const char *name = name_id != 0 ? ap_profile_str(profile, name_id) : ap_syscall_name(abi, number, plain);
 
     if (abi == AP_SYSCALL_NATIVE)
         (void)snprintf(buf, CALL_NAME_SZ, "%s", name);
     else
         (void)snprintf(buf, CALL_NAME_SZ, "%s (%s)", name, ap_syscall_abi_name(abi));
     return buf;
+}
+
+static const char *row_name(const struct ap_profile *profile, const struct ap_syscall_row *row, char buf[CALL_NAME_SZ])
+{
+    return call_name(profile, row->abi, row->number, row->name, buf);
 }
 
 static int compare_numbers(const void *pa, const void *pb)
@@ -58,7 +65,9 @@ static int compare_numbers(const void *pa, const void *pb)
 
     if (a->abi != b->abi)
         return a->abi < b->abi ? -1 : 1;
-    return a->number < b->number ? -1 : a->number > b->number;
+    if (a->number != b->number)
+        return a->number < b->number ? -1 : 1;
+    return a->name < b->name ? -1 : a->name > b->name;
 }
 
 static int compare_calls(const void *pa, const void *pb)
@@ -71,7 +80,9 @@ static int compare_calls(const void *pa, const void *pb)
         return a->count > b->count ? -1 : 1;
     if (a->abi != b->abi)
         return a->abi < b->abi ? -1 : 1;
-    return a->number < b->number ? -1 : a->number > b->number;
+    if (a->number != b->number)
+        return a->number < b->number ? -1 : 1;
+    return a->name < b->name ? -1 : a->name > b->name;
 }
 
 static int add_row(struct call *call, const struct ap_syscall_row *row)
@@ -108,7 +119,8 @@ static int calls_init(struct calls *calls, const struct ap_syscalls *syscalls)
     qsort(rows, syscalls->row_cnt, sizeof(const struct ap_syscall_row *), compare_numbers);
     for (size_t i = 0; r == 0 && i < syscalls->row_cnt; i++) {
         if (i == 0 || compare_numbers(&rows[i - 1], &rows[i]) != 0)
-            calls->rows[calls->cnt++] = (struct call){.abi = rows[i]->abi, .number = rows[i]->number};
+            calls->rows[calls->cnt++] =
+                (struct call){.abi = rows[i]->abi, .number = rows[i]->number, .name = rows[i]->name};
         r = add_row(&calls->rows[calls->cnt - 1], rows[i]);
         if (r == 0)
             r = add_row(&calls->all, rows[i]);
@@ -148,13 +160,18 @@ static void write_amount(uint64_t n, int width, struct ap_out *out)
         ap_out_printf(out, " %*" PRIu64, width, n);
 }
 
-static size_t name_column(const struct calls *calls, size_t cnt)
+static const char *name_of(const struct ap_profile *profile, const struct call *call, char buf[CALL_NAME_SZ])
+{
+    return call_name(profile, call->abi, call->number, call->name, buf);
+}
+
+static size_t name_column(const struct ap_profile *profile, const struct calls *calls, size_t cnt)
 {
     char buf[CALL_NAME_SZ];
     size_t width = strlen("CALL");
 
     for (size_t i = 0; i < cnt; i++) {
-        size_t len = strlen(call_name(calls->rows[i].abi, calls->rows[i].number, buf));
+        size_t len = strlen(name_of(profile, &calls->rows[i], buf));
 
         if (len > width)
             width = len;
@@ -162,9 +179,10 @@ static size_t name_column(const struct calls *calls, size_t cnt)
     return width < NAME_WIDTH_MAX ? width : NAME_WIDTH_MAX;
 }
 
-static void write_calls(const struct calls *calls, unsigned rows, const struct ap_text_style *style, struct ap_out *out)
+static void write_calls(const struct ap_profile *profile, const struct calls *calls, unsigned rows,
+                        const struct ap_text_style *style, struct ap_out *out)
 {
-    size_t shown = rows != 0 && rows < calls->cnt ? rows : calls->cnt, width = name_column(calls, shown);
+    size_t shown = rows != 0 && rows < calls->cnt ? rows : calls->cnt, width = name_column(profile, calls, shown);
     uint64_t count = 0, total = 0;
     char buf[CALL_NAME_SZ], span[AP_FORMAT_SZ];
 
@@ -176,7 +194,7 @@ static void write_calls(const struct calls *calls, unsigned rows, const struct a
         double percent = ap_text_percent(call->total_ns, calls->all.total_ns);
         const char *strong = percent >= HOT_PERCENT ? style->bold : "";
 
-        ap_text_name(out, call_name(call->abi, call->number, buf), width, width);
+        ap_text_name(out, name_of(profile, call, buf), width, width);
         write_amount(call->count, 9, out);
         write_amount(call->failed, 8, out);
         write_times(&call->histogram, call->count, call->total_ns, call->max_ns, out);
@@ -237,18 +255,35 @@ static void write_pid(uint32_t pid, struct ap_out *out)
         ap_out_printf(out, "%8s", "-");
 }
 
+/* Width of the column of hosts, 0 when all rows are of this machine. */
+static size_t host_column(const struct ap_profile *profile, size_t cnt)
+{
+    const struct ap_syscalls *syscalls = profile->syscalls;
+    size_t width = 0;
+
+    for (size_t i = 0; i < cnt; i++) {
+        size_t len = syscalls->rows[i]->host != 0 ? ap_text_width(ap_profile_str(profile, syscalls->rows[i]->host)) : 0;
+
+        if (len > width)
+            width = len;
+    }
+    if (width != 0 && width < strlen("HOST"))
+        width = strlen("HOST");
+    return width < HOST_WIDTH_MAX ? width : HOST_WIDTH_MAX;
+}
+
 static void write_processes(const struct ap_profile *profile, unsigned rows, const struct ap_text_style *style,
                             struct ap_out *out)
 {
     const struct ap_syscalls *syscalls = profile->syscalls;
     size_t shown = rows != 0 && rows < syscalls->row_cnt ? rows : syscalls->row_cnt, comm_width = strlen("PROCESS");
-    size_t name_width = strlen("CALL");
+    size_t name_width = strlen("CALL"), host_width = host_column(profile, shown);
     bool in_flight = false;
     char buf[CALL_NAME_SZ];
 
     for (size_t i = 0; i < shown; i++) {
         size_t width = ap_text_width(comm_name(profile, syscalls->rows[i]));
-        size_t len = strlen(call_name(syscalls->rows[i]->abi, syscalls->rows[i]->number, buf));
+        size_t len = strlen(row_name(profile, syscalls->rows[i], buf));
 
         if (width > comm_width)
             comm_width = width;
@@ -260,8 +295,10 @@ static void write_processes(const struct ap_profile *profile, unsigned rows, con
         comm_width = COMM_WIDTH_MAX;
     if (name_width > NAME_WIDTH_MAX)
         name_width = NAME_WIDTH_MAX;
-    ap_out_printf(out, "\n%s%-*s %8s %-*s %9s", style->bold, (int)comm_width, "PROCESS", "PID", (int)name_width, "CALL",
-                  "CALLS");
+    ap_out_printf(out, "\n%s", style->bold);
+    if (host_width != 0)
+        ap_out_printf(out, "%-*s ", (int)host_width, "HOST");
+    ap_out_printf(out, "%-*s %8s %-*s %9s", (int)comm_width, "PROCESS", "PID", (int)name_width, "CALL", "CALLS");
     write_times_head(out);
     if (in_flight)
         ap_out_printf(out, " %6s", "INSIDE");
@@ -269,11 +306,15 @@ static void write_processes(const struct ap_profile *profile, unsigned rows, con
     for (size_t i = 0; i < shown && ap_out_error(out) == 0; i++) {
         const struct ap_syscall_row *row = syscalls->rows[i];
 
+        if (host_width != 0) {
+            ap_text_name(out, ap_profile_str(profile, row->host), host_width, host_width);
+            ap_out_char(out, ' ');
+        }
         ap_text_name(out, comm_name(profile, row), comm_width, comm_width);
         ap_out_char(out, ' ');
         write_pid(row->pid, out);
         ap_out_char(out, ' ');
-        ap_text_name(out, call_name(row->abi, row->number, buf), name_width, name_width);
+        ap_text_name(out, row_name(profile, row, buf), name_width, name_width);
         write_amount(row->count, 9, out);
         write_times(&row->histogram, row->count, row->total_ns, row->max_ns, out);
         if (in_flight)
@@ -318,7 +359,7 @@ static void write_in_flight(const struct ap_profile *profile, const struct ap_te
     ap_out_printf(out, "\n%sNot returned when the recording ended%s: %" PRIu64 " call%s\n", style->bold, style->reset,
                   calls, calls == 1 ? "" : "s");
     for (size_t i = 0; i < cnt; i++) {
-        ap_out_printf(out, "%14" PRIu64 "  %s of ", top[i]->in_flight, call_name(top[i]->abi, top[i]->number, buf));
+        ap_out_printf(out, "%14" PRIu64 "  %s of ", top[i]->in_flight, row_name(profile, top[i], buf));
         ap_text_name(out, comm_name(profile, top[i]), SIZE_MAX, 0);
         if (top[i]->pid != 0)
             ap_out_printf(out, " (%" PRIu32 ")", top[i]->pid);
@@ -351,12 +392,12 @@ int ap_text_syscalls(const struct ap_profile *profile, unsigned rows, const stru
         return 0;
     r = calls_init(&calls, profile->syscalls);
     if (r == 0) {
-        write_calls(&calls, rows, style, out);
+        write_calls(profile, &calls, rows, style, out);
         write_processes(profile, rows, style, out);
         write_in_flight(profile, style, out);
         write_histogram(&calls.all, "All calls", style, out);
         for (size_t i = 0; i < calls.cnt && i < HISTOGRAMS && calls.cnt > 1; i++)
-            write_histogram(&calls.rows[i], call_name(calls.rows[i].abi, calls.rows[i].number, buf), style, out);
+            write_histogram(&calls.rows[i], name_of(profile, &calls.rows[i], buf), style, out);
     }
     calls_done(&calls);
     return r;

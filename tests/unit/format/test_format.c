@@ -10,9 +10,11 @@ static void test_endings(void **state)
         const char *path;
         enum ap_format format;
     } known[] = {
-        {"flamegraph.svg", AP_FORMAT_SVG}, {"/tmp/a.b/X.JSON", AP_FORMAT_JSON}, {"x.Collapsed", AP_FORMAT_COLLAPSED},
-        {"cpu.pb.gz", AP_FORMAT_PPROF},    {"/tmp/top.txt", AP_FORMAT_TEXT},    {"-", AP_FORMAT_COLLAPSED},
-        {"a.svg.txt", AP_FORMAT_TEXT},
+        {"flamegraph.svg", AP_FORMAT_SVG},    {"/tmp/a.b/X.JSON", AP_FORMAT_JSON},
+        {"x.Collapsed", AP_FORMAT_COLLAPSED}, {"cpu.pb.gz", AP_FORMAT_PPROF},
+        {"/tmp/top.txt", AP_FORMAT_TEXT},     {"-", AP_FORMAT_COLLAPSED},
+        {"a.svg.txt", AP_FORMAT_TEXT},        {"a.speedscope.json", AP_FORMAT_SPEEDSCOPE},
+        {"speedscope.json", AP_FORMAT_JSON},
     };
     static const char *const unknown[] = {"", "x", "svg", "x.gz", "x.pb", "x.svg ", "x.jso", "txt", "--", "%s%n"};
     struct ap_error err;

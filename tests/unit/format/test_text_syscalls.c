@@ -156,6 +156,41 @@ static void test_slow_calls_follow(void **state)
     ap_capture_free(capture);
 }
 
+/* What other machines recorded: their numbers mean other calls, and rows say where they are from. */
+static void test_rows_of_other_machines(void **state)
+{
+    struct ap_capture *capture = fixture_capture(AP_KIND_SYSCALL);
+    struct ap_profile *p = capture->profiles[0];
+    struct ap_syscall_row *row;
+    size_t len;
+    char *text;
+
+    (void)state;
+    p->syscalls = ap_syscalls_new(p->strings);
+    assert_non_null(p->syscalls);
+    row = ap_syscalls_row(p->syscalls, 1, 10, "app", AP_SYSCALL_NATIVE, 63);
+    row->count = 70;
+    row->total_ns = 7000;
+    row->name = ap_strings_id(p->strings, "read");
+    row->host = ap_strings_id(p->strings, "arm-1");
+    row = ap_syscalls_row(p->syscalls, 2, 10, "app", AP_SYSCALL_NATIVE, 63);
+    row->count = 50;
+    row->total_ns = 5000;
+    row->name = ap_strings_id(p->strings, "uname");
+    row->host = ap_strings_id(p->strings, "a-host-with-a-rather-long-name.example.org");
+    text = fixture_render(AP_FORMAT_TEXT, capture, &len);
+    assert_non_null(strstr(text, "\nread "));
+    assert_non_null(strstr(text, "\nuname "));
+    assert_non_null(strstr(text, "\nHOST                     PROCESS "));
+    assert_non_null(strstr(text, "\narm-1                    app "));
+    assert_null(strstr(text, "example.org"));
+    free(text);
+    text = fixture_render(AP_FORMAT_JSON, capture, &len);
+    assert_non_null(strstr(text, "\"pid\":10,\"host\":\"arm-1\",\"comm\":\"app\",\"name\":\"read\""));
+    free(text);
+    ap_capture_free(capture);
+}
+
 static void test_hostile_names(void **state)
 {
     struct ap_capture *capture = fixture_syscalls();
@@ -182,6 +217,7 @@ int main(void)
         cmocka_unit_test(test_histogram_rows),
         cmocka_unit_test(test_many_in_flight),
         cmocka_unit_test(test_slow_calls_follow),
+        cmocka_unit_test(test_rows_of_other_machines),
         cmocka_unit_test(test_hostile_names),
     };
 
