@@ -46,6 +46,7 @@ struct ap_collect_index {
     /* the trace in work */
     const struct ap_record *record;
     struct ap_process *process; /* its process; NULL for kernel threads and what is not visible */
+    uint64_t time_ns;           /* when it happened, CLOCK_MONOTONIC */
     bool failed;
     union {
         struct ap_trace trace;
@@ -134,6 +135,12 @@ static int intern_location(struct ap_collect *collect, uint32_t module, uint64_t
     return 0;
 }
 
+static void free_trace(struct ap_trace *trace)
+{
+    free(trace->slots);
+    free(trace);
+}
+
 struct ap_collect *ap_collect_new(struct ap_processes *processes, uint8_t kind)
 {
     struct ap_collect *collect = calloc(1, sizeof(*collect));
@@ -143,7 +150,8 @@ struct ap_collect *ap_collect_new(struct ap_processes *processes, uint8_t kind)
         return NULL;
     collect->index = calloc(1, sizeof(*collect->index));
     collect->profile = ap_profile_new(kind);
-    if (!collect->index || !collect->profile)
+    collect->registry = ap_profile_new(kind);
+    if (!collect->index || !collect->profile || !collect->registry)
         return ap_collect_free(collect);
     collect->index->processes = processes;
     ap_map_init(&collect->index->locations, AP_LOCATIONS_MAX);
@@ -162,7 +170,7 @@ struct ap_collect *ap_collect_free(struct ap_collect *collect)
     for (i = 0; i < collect->location_cnt; i++)
         free(collect->locations[i]); /* the first member of its entry */
     for (i = 0; i < collect->trace_cnt; i++)
-        free(collect->traces[i]);
+        free_trace(collect->traces[i]);
     free(collect->locations);
     free(collect->traces);
     if (collect->index) {
@@ -172,6 +180,7 @@ struct ap_collect *ap_collect_free(struct ap_collect *collect)
         free(collect->index);
     }
     ap_profile_free(collect->profile);
+    ap_profile_free(collect->registry);
     free(collect);
     return NULL;
 }
@@ -258,14 +267,14 @@ static struct ap_process *process_of(struct ap_collect *collect, const struct ap
 static int add_series(struct ap_collect *collect, const struct ap_record *record, const struct ap_process *process,
                       uint32_t *ret_series)
 {
-    struct ap_strings *strings = collect->profile->strings;
+    struct ap_strings *strings = collect->registry->strings;
     struct ap_series series = {.pid = record->pid, .comm = ap_strings_id(strings, record->comm)};
 
     if (process) {
         series.exe = ap_strings_id(strings, ap_process_exe(process));
         series.container = ap_strings_id(strings, ap_process_container(process));
     }
-    return ap_profile_add_series(collect->profile, &series, ret_series);
+    return ap_profile_add_series(collect->registry, &series, ret_series);
 }
 
 /* Finds or makes the trace that equals the scratch one. NULL past the bound or without memory. */
@@ -287,7 +296,10 @@ static struct ap_trace *intern_trace(struct ap_collect *collect)
         return NULL;
     memcpy(trace, wanted, sizeof(*trace) + wanted->cnt * sizeof(trace->locations[0]));
     trace->count = trace->value = 0;
-    trace->stack = UINT32_MAX;
+    trace->slots = NULL;
+    trace->slot_cnt = trace->idle = 0;
+    trace->wanted = trace->held = false;
+    trace->stack = trace->profile_series = UINT32_MAX;
     if (ap_map_put(&index->traces, TRACE_KEY(trace), key_sz, trace)) {
         free(trace);
         return NULL;
@@ -313,6 +325,7 @@ void ap_collect_begin(struct ap_collect *collect, const struct ap_record *record
     index->record = record;
     index->process = process_of(collect, record);
     index->failed = false;
+    index->time_ns = record->time_ns;
     index->scratch.trace.cnt = 0;
     index->scratch.trace.flags = record->flags & (AP_RECORD_KERNEL_TRUNCATED | AP_RECORD_USER_TRUNCATED);
     if (add_series(collect, record, index->process, &index->scratch.trace.series))
@@ -324,7 +337,7 @@ void ap_collect_waker(struct ap_collect *collect, const struct ap_record *waker)
     struct ap_trace *trace = &collect->index->scratch.trace;
     uint32_t flags = trace->flags, first, i, id;
 
-    push(collect, AP_PSEUDO_THREAD, ap_strings_id(collect->profile->strings, waker->comm), true);
+    push(collect, AP_PSEUDO_THREAD, ap_strings_id(collect->registry->strings, waker->comm), true);
     first = trace->cnt;
     push_frames(collect, waker, process_of(collect, waker), true);
     trace->flags = flags; /* of the wait itself */
@@ -375,12 +388,37 @@ void ap_collect_each(const struct ap_collect *collect, uint32_t module, ap_colle
         fn(ctx, collect->locations[id]);
 }
 
+/* The slot at `slot`, made when it is not the newest; the one before without memory (NULL when there is none). */
+static struct ap_trace_slot *slot_at(struct ap_trace *trace, uint32_t slot)
+{
+    struct ap_trace_slot *slots, *last = trace->slot_cnt ? &trace->slots[trace->slot_cnt - 1] : NULL;
+
+    if (last && last->slot == slot)
+        return last;
+    if (!(trace->slot_cnt & (trace->slot_cnt - 1))) { /* full: there is room for a power of two */
+        slots = realloc(trace->slots, (trace->slot_cnt ? trace->slot_cnt * 2 : 1) * sizeof(*slots));
+        if (!slots)
+            return last;
+        trace->slots = slots;
+    }
+    if (!trace->slots)
+        return NULL;
+    trace->slots[trace->slot_cnt] = (struct ap_trace_slot){.slot = slot};
+    return &trace->slots[trace->slot_cnt++];
+}
+
 void ap_collect_credit(struct ap_collect *collect, struct ap_trace *trace, uint64_t count, uint64_t value)
 {
+    struct ap_trace_slot *slot;
     uint32_t i;
 
     trace->count += count;
     trace->value += value;
+    slot = collect->slot_ns && count ? slot_at(trace, (uint32_t)(collect->index->time_ns / collect->slot_ns)) : NULL;
+    if (slot) {
+        slot->count += (uint32_t)count;
+        slot->value += value;
+    }
     for (i = 0; i < trace->cnt; i++)
         collect->locations[trace->locations[i]]->samples += count;
 }
@@ -391,4 +429,117 @@ struct ap_trace *ap_collect_sample(struct ap_collect *collect, const struct ap_r
     ap_collect_begin(collect, record);
     ap_collect_frames(collect);
     return ap_collect_end(collect, count, value);
+}
+
+/* Spans
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
+
+static void begin_span(struct ap_collect *collect, struct ap_trace *trace)
+{
+    uint32_t i;
+
+    trace->wanted = false;
+    trace->stack = trace->profile_series = UINT32_MAX;
+    if (trace->held && !collect->stacks_only) { /* its counts go on */
+        trace->held = false;
+        for (i = 0; i < trace->cnt; i++)
+            collect->locations[trace->locations[i]]->samples += trace->count;
+        return;
+    }
+    trace->idle = trace->count ? 0 : trace->idle + 1;
+    trace->count = trace->value = 0;
+    free(trace->slots);
+    trace->slots = NULL;
+    trace->slot_cnt = 0;
+}
+
+/* The location in another collect; the thread names of wakers are numbered anew. */
+static int move_location(struct ap_collect *to, const struct ap_collect *from, uint32_t id, uint32_t *ret_id)
+{
+    const struct ap_location *location = from->locations[id];
+    uint64_t offset = location->offset;
+    int rc;
+
+    if (location->module == AP_PSEUDO_THREAD)
+        offset = ap_strings_id(to->registry->strings, ap_profile_str(from->registry, (uint32_t)offset));
+    rc = intern_location(to, location->module, offset, location->waker, ret_id);
+    return rc;
+}
+
+static int move_trace(struct ap_collect *to, const struct ap_collect *from, struct ap_trace *trace)
+{
+    struct ap_strings *strings = to->registry->strings;
+    struct ap_series series = from->registry->series[trace->series];
+    struct ap_trace **traces;
+    uint32_t i;
+    int rc = 0;
+
+    series.comm = ap_strings_id(strings, ap_profile_str(from->registry, series.comm));
+    series.exe = ap_strings_id(strings, ap_profile_str(from->registry, series.exe));
+    series.container = ap_strings_id(strings, ap_profile_str(from->registry, series.container));
+    rc = ap_profile_add_series(to->registry, &series, &trace->series);
+    for (i = 0; !rc && i < trace->cnt; i++)
+        rc = move_location(to, from, trace->locations[i], &trace->locations[i]);
+    traces = rc ? NULL : grow(to->traces, to->trace_cnt, &to->index->trace_cap);
+    if (!traces)
+        return rc ? rc : -ENOMEM;
+    to->traces = traces;
+    rc = ap_map_put(&to->index->traces, TRACE_KEY(trace), TRACE_KEY_SZ(trace->cnt), trace);
+    if (rc)
+        return rc;
+    to->traces[to->trace_cnt++] = trace;
+    for (i = 0; to->locations && i < trace->cnt; i++)
+        to->locations[trace->locations[i]]->samples += trace->count;
+    return 0;
+}
+
+/* Keeps what the last span had or held, in tables made anew; the rest is forgotten. Without memory all stays. */
+static void forget_idle(struct ap_collect *collect)
+{
+    struct ap_collect *fresh = ap_collect_new(collect->index->processes, collect->registry->kind), old;
+    struct ap_collect_index *index;
+    size_t i;
+
+    if (!fresh)
+        return;
+    for (i = 0; i < collect->trace_cnt; i++) {
+        if (!collect->traces[i]->idle && !move_trace(fresh, collect, collect->traces[i]))
+            continue;
+        collect->losses[AP_LOSS_TABLE_FULL] += collect->traces[i]->count; /* held, and no memory to keep it */
+        free_trace(collect->traces[i]);
+    }
+    /* the two change places, but for what belongs to the whole recording */
+    old = *collect;
+    collect->registry = fresh->registry;
+    collect->locations = fresh->locations;
+    collect->location_cnt = fresh->location_cnt;
+    collect->asked = 0;
+    collect->traces = fresh->traces;
+    collect->trace_cnt = fresh->trace_cnt;
+    index = fresh->index;
+    memcpy(index->skips, old.index->skips, sizeof(index->skips));
+    index->skip_cnt = old.index->skip_cnt;
+    index->time_ns = old.index->time_ns;
+    collect->index = index;
+    old.profile = fresh->profile;
+    old.trace_cnt = 0;
+    *fresh = old;
+    ap_collect_free(fresh);
+}
+
+void ap_collect_next(struct ap_collect *collect, struct ap_profile *profile)
+{
+    size_t i;
+
+    ap_profile_free(collect->profile);
+    collect->profile = profile;
+    for (i = 0; i < collect->location_cnt; i++)
+        collect->locations[i]->samples = 0;
+    for (i = 0; i < collect->trace_cnt; i++)
+        begin_span(collect, collect->traces[i]);
+    memset(collect->losses, 0, sizeof(collect->losses));
+    if (!collect->stacks_only &&
+        (collect->trace_cnt > AP_COLLECT_KEEP || collect->registry->series_cnt > AP_COLLECT_KEEP))
+        forget_idle(collect);
 }

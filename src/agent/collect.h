@@ -8,6 +8,7 @@
 #include "agent/process.h"
 #include "model/capture.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,7 @@
 #define AP_PSEUDO_FIRST   (UINT32_MAX - 3)
 #define AP_PSEUDO_MARK    (UINT32_MAX - 3) /* enum ap_mark */
 #define AP_PSEUDO_SYSCALL (UINT32_MAX - 2) /* enum ap_syscall_abi << 32 | number */
-#define AP_PSEUDO_THREAD  (UINT32_MAX - 1) /* a waker's thread name: string id of the profile */
+#define AP_PSEUDO_THREAD  (UINT32_MAX - 1) /* a waker's thread name: string id of the registry */
 #define AP_PSEUDO_NONE    UINT32_MAX
 
 enum ap_mark {
@@ -43,24 +44,45 @@ struct ap_location {
     uint64_t samples; /* occurrences over all samples */
 };
 
+/* The part of a recording that one profile is of: all of it, or a few seconds of one that is sent on. */
+struct ap_span {
+    uint64_t start_ns; /* CLOCK_MONOTONIC */
+    bool final;        /* the recording has ended: everything on its way must come in */
+};
+
+/* What a trace had in one slot of time. */
+struct ap_trace_slot {
+    uint32_t slot, count; /* CLOCK_MONOTONIC in units of ap_collect.slot_ns; raw events */
+    uint64_t value;
+};
+
 struct ap_trace {
-    uint64_t count, value; /* raw events; ns, scaled */
-    uint32_t stack;        /* index in the profile once resolved, UINT32_MAX when it hit a bound */
-    uint32_t series;       /* index in the profile */
-    uint32_t flags;        /* enum ap_record_flags: truncation */
-    uint32_t cnt;          /* locations, leaf first */
+    uint64_t count, value;       /* of this span: raw events; ns, scaled */
+    struct ap_trace_slot *slots; /* owned: the same by time, when the collect has slots */
+    uint32_t slot_cnt;
+    uint32_t idle;           /* spans since it last had something */
+    bool wanted;             /* the owner of a collect with stacks_only needs it in this span */
+    bool held;               /* not in the last profile: a name was still waited for; goes into the next one */
+    uint32_t stack;          /* index in the profile once resolved, UINT32_MAX when it is not in there */
+    uint32_t profile_series; /* likewise */
+    uint32_t series;         /* index in the registry */
+    uint32_t flags;          /* enum ap_record_flags: truncation */
+    uint32_t cnt;            /* locations, leaf first */
     uint32_t locations[];
 };
 
 struct ap_collect {
-    struct ap_profile *profile; /* owned: series and strings fill up as samples come, the rest at the end */
+    struct ap_profile *profile;  /* owned: of this span, filled when it is resolved */
+    struct ap_profile *registry; /* owned: series and strings, which last over spans */
     struct ap_location **locations;
-    size_t location_cnt;
+    size_t location_cnt, asked; /* asked: those before this one are on the list of names, see ap_resolve_want() */
     struct ap_trace **traces;
     size_t trace_cnt;
     uint64_t samples; /* taken in */
+    uint64_t held;    /* of these, in traces that were held when the last span was resolved */
     uint64_t losses[AP_LOSS_REASON_CNT];
-    bool stacks_only;               /* traces become stacks; the owner adds the samples */
+    bool stacks_only;               /* traces become stacks, those that are wanted; the owner adds the samples */
+    uint64_t slot_ns;               /* keep apart what happened in slots of this length; 0 = do not */
     struct ap_collect_index *index; /* private */
 };
 
@@ -95,6 +117,13 @@ void ap_collect_each(const struct ap_collect *collect, uint32_t module, ap_colle
 
 /* Adds to a trace that is there already. */
 void ap_collect_credit(struct ap_collect *collect, struct ap_trace *trace, uint64_t count, uint64_t value);
+
+/* After the profile of a span was taken (ap_resolve): begins the next one, with `profile` (taken over) for its results.
+ * Traces that were held go on; the others begin at zero and are forgotten when there are many and they stay idle. */
+void ap_collect_next(struct ap_collect *collect, struct ap_profile *profile);
+
+/* Traces and series from which on idle ones are forgotten at the end of a span. */
+#define AP_COLLECT_KEEP 32768
 
 /* All of it for a record whose stack is the whole trace. */
 struct ap_trace *ap_collect_sample(struct ap_collect *collect, const struct ap_record *record, uint64_t count,

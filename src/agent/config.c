@@ -2,15 +2,17 @@
 #include "agent/config.h"
 
 #include "abi/record.h"
+#include "agent/pusher.h"
 #include "core/parse.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define FIELD(member) offsetof(struct ap_agent_config, member)
 
 static const char *const events[] = {"cpu-clock", "cycles", NULL};
-static const char *const formats[] = {"auto", "svg", "json", "collapsed", "pprof", "text", NULL};
+static const char *const formats[] = {"auto", "svg", "json", "collapsed", "pprof", "text", "speedscope", NULL};
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 
@@ -107,9 +109,10 @@ static const struct ap_option options[] = {
      .type = AP_OPTION_PATHS,
      .offset = FIELD(outputs),
      .metavar = "FILE",
-     .help = "Write the profile here; the ending says how: .svg .json .collapsed .pb.gz .txt, or - for standard "
-             "output. With several modes each has its own file: NAME.MODE.svg (JSON holds them all). Without it "
-             "tables are printed."},
+     .help =
+         "Write the profile here; the ending says how: .svg .json .collapsed .pb.gz .txt .speedscope.json, or - for "
+         "standard output. With several modes each has its own file: NAME.MODE.svg (JSON holds them all). Without it "
+         "tables are printed."},
     {.name = "format",
      .type = AP_OPTION_CHOICE,
      .offset = FIELD(format),
@@ -130,6 +133,72 @@ static const struct ap_option options[] = {
      .type = AP_OPTION_BOOL,
      .offset = FIELD(quiet),
      .help = "No progress line, and no table when --output is given."},
+    {.type = AP_OPTION_GROUP, .help = "Sending to an aggregator"},
+    {.name = "aggregator",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(aggregator),
+     .metavar = "URL",
+     .env = "APERTURE_AGGREGATOR",
+     .help = "Send what is recorded there every few seconds, as http://HOST:50051 or https://HOST:50051."},
+    {.name = "label",
+     .type = AP_OPTION_PATHS,
+     .offset = FIELD(labels),
+     .metavar = "NAME=VALUE",
+     .help = "Label of everything that is sent, as service=web or zone=eu-1. The label host is there already."},
+    {.name = "agent-id",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(agent_id),
+     .metavar = "ID",
+     .env = "APERTURE_AGENT_ID",
+     .help =
+         "Name of this agent, of letters, digits and . _ : -. Without it one that stays the same for this machine."},
+    {.name = "push-interval",
+     .type = AP_OPTION_DURATION,
+     .offset = FIELD(push_interval_ns),
+     .def = "5s",
+     .min = 1000000000,
+     .max = 300000000000,
+     .metavar = "TIME",
+     .help = "How often to send."},
+    {.name = "spool-dir",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(spool_dir),
+     .def = "/var/lib/aperture/spool",
+     .metavar = "DIRECTORY",
+     .env = "APERTURE_SPOOL_DIR",
+     .help = "Where batches wait until the aggregator has acknowledged them."},
+    {.name = "spool-size",
+     .type = AP_OPTION_SIZE,
+     .offset = FIELD(spool_sz),
+     .def = "256M",
+     .min = 1048576,
+     .metavar = "SIZE",
+     .env = "APERTURE_SPOOL_SIZE",
+     .help = "Most bytes that wait there; beyond it the oldest batches go, which is counted and shown."},
+    {.name = "auth-token",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(auth_token),
+     .metavar = "TOKEN",
+     .env = "APERTURE_AUTH_TOKEN",
+     .help = "Token that the aggregator asks for. Rather set it in the environment: arguments are visible to others."},
+    {.name = "tls-ca",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(tls_ca),
+     .metavar = "FILE",
+     .env = "APERTURE_TLS_CA",
+     .help = "Certificates (PEM) of who may sign the aggregator's; without it those that the system trusts."},
+    {.name = "tls-cert",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(tls_cert),
+     .metavar = "FILE",
+     .env = "APERTURE_TLS_CERT",
+     .help = "Own certificate (PEM), for an aggregator that asks for one."},
+    {.name = "tls-key",
+     .type = AP_OPTION_STRING,
+     .offset = FIELD(tls_key),
+     .metavar = "FILE",
+     .env = "APERTURE_TLS_KEY",
+     .help = "Its private key (PEM)."},
     {.type = AP_OPTION_GROUP, .help = "Diagnosis"},
     {.name = "self-test",
      .type = AP_OPTION_BOOL,
@@ -171,7 +240,8 @@ const struct ap_options_spec ap_agent_options = {
               "  aperture-agent --mode cpu --pid 1234 --frequency 999 --duration 10s\n"
               "  aperture-agent --mode offcpu --waker --pid 1234 --duration 10s --output waits.svg\n"
               "  aperture-agent --mode lock,syscall --duration 10s\n"
-              "  aperture-agent --mode cpu --duration 1m --output profile.pb.gz --output profile.json\n\n"
+              "  aperture-agent --mode cpu --duration 1m --output profile.pb.gz --output profile.json\n"
+              "  aperture-agent --mode all --aggregator http://127.0.0.1:50051 --label service=web\n\n"
               "Exit status: 0 done, 1 failed, 2 wrong usage.",
     .options = options,
 };
@@ -260,7 +330,7 @@ static bool has_stacks(const struct ap_agent_config *config)
 static int check_output(const struct ap_agent_config *config, const char *path, enum ap_format format,
                         struct ap_error *err)
 {
-    bool needs_stacks = format == AP_FORMAT_SVG || format == AP_FORMAT_COLLAPSED || format == AP_FORMAT_PPROF;
+    bool needs_stacks = format != AP_FORMAT_JSON && format != AP_FORMAT_TEXT;
 
     if (needs_stacks && !has_stacks(config))
         return ap_error_set(err, -EINVAL,
@@ -296,6 +366,48 @@ static int choose_formats(struct ap_agent_config *config, struct ap_error *err)
     return 0;
 }
 
+/* Tries each label on a batch: it knows what labels may be. */
+static int check_labels(const struct ap_agent_config *config, struct ap_error *err)
+{
+    struct ap_push *push = config->labels.cnt ? ap_push_new() : NULL;
+    int rc = config->labels.cnt && !push ? ap_error_set(err, -ENOMEM, "out of memory") : 0;
+    char *equals;
+    size_t i;
+
+    for (i = 0; !rc && i < config->labels.cnt; i++) {
+        equals = strchr(config->labels.items[i], '=');
+        if (!equals) {
+            rc = ap_error_set(err, -EINVAL, "\"%s\" has no value: write NAME=VALUE", config->labels.items[i]);
+            break;
+        }
+        *equals = '\0';
+        rc = ap_push_label(push, config->labels.items[i], equals + 1, err);
+        *equals = '=';
+    }
+    ap_push_free(push);
+    return rc ? ap_error_prefix(err, "--label") : 0;
+}
+
+static int check_push(struct ap_agent_config *config, struct ap_error *err)
+{
+    if (!config->aggregator)
+        return config->labels.cnt ? ap_error_set(err, -EINVAL, "--label needs --aggregator") : 0;
+    if (config->outputs.cnt)
+        return ap_error_set(err, -EINVAL,
+                            "--output and --aggregator exclude each other: the aggregator keeps the profile, "
+                            "\"aperture-cli export\" writes it to a file");
+    if (!config->tls_cert != !config->tls_key)
+        return ap_error_set(err, -EINVAL, "--tls-cert and --tls-key need each other");
+    if (config->agent_id && !ap_push_agent_id_valid(config->agent_id))
+        return ap_error_set(err, -EINVAL, "--agent-id: \"%s\" is not 1 to 128 letters, digits and . _ : -",
+                            config->agent_id);
+    if (config->agent_id)
+        snprintf(config->agent_id_text, sizeof(config->agent_id_text), "%s", config->agent_id);
+    else
+        ap_pusher_default_id(config->agent_id_text);
+    return check_labels(config, err);
+}
+
 int ap_agent_config_parse(struct ap_agent_config *config, int argc, char **argv, struct ap_error *err)
 {
     int rc;
@@ -312,6 +424,8 @@ int ap_agent_config_parse(struct ap_agent_config *config, int argc, char **argv,
         rc = check_comms(config, err);
     if (!rc)
         rc = choose_formats(config, err);
+    if (!rc)
+        rc = check_push(config, err);
     return rc ? rc : AP_OPTIONS_RUN;
 }
 

@@ -7,6 +7,7 @@
 #include "core/options.h"
 #include "format/format.h"
 #include "model/profile.h"
+#include "model/push.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,13 +39,18 @@ struct ap_agent_config {
     uint32_t format; /* AP_FORMAT_CHOICE_AUTO, or enum ap_format plus one */
     uint64_t top;    /* rows of the table on the terminal */
     bool quiet, self_test;
-    uint64_t ready_fd; /* 0 = none */
+    uint64_t ready_fd;      /* 0 = none */
+    const char *aggregator; /* NULL = results stay here */
+    const char *tls_ca, *tls_cert, *tls_key, *auth_token, *agent_id, *spool_dir;
+    struct ap_option_list labels;
+    uint64_t spool_sz, push_interval_ns;
     uint32_t log_level, log_format;
 
     /* derived */
     uint32_t modes; /* AP_MODE() of each kind asked for */
     uint32_t pid_values[AP_OPTION_LIST_MAX];
     enum ap_format output_formats[AP_OPTION_LIST_MAX];
+    char agent_id_text[AP_PUSH_AGENT_ID_SZ]; /* agent_id, or that of this machine */
 };
 
 extern const struct ap_options_spec ap_agent_options;

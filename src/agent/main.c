@@ -2,12 +2,14 @@
 #include "agent/config.h"
 #include "agent/output.h"
 #include "agent/preflight.h"
+#include "agent/push.h"
 #include "agent/session.h"
 #include "core/log.h"
 
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -203,9 +205,28 @@ static void warn_when_empty(const struct ap_capture *capture)
     }
 }
 
+/* Records and sends; the exit status. */
+static int run_push(const struct ap_agent_config *config, struct ap_error *err)
+{
+    struct ap_push_result result = {0};
+    int rc;
+
+    block_signals();
+    rc = ap_push_run(config, &result, err);
+    unblock_signals();
+    if (rc)
+        ap_log_error("%s", err->text);
+    if (result.batches && !config->quiet)
+        fprintf(stderr,
+                "%s: %" PRIu64 " events in %" PRIu64 " batches for %s; %" PRIu64 " events lost, %" PRIu64
+                " batches dropped, %" PRIu64 " batches wait in the spool\n",
+                program, result.events, result.batches, config->aggregator, result.lost, result.dropped, result.unsent);
+    return rc ? EXIT_FAILED : 0;
+}
+
 static int run(const struct ap_agent_config *config, struct ap_error *err)
 {
-    struct ap_capture *capture;
+    struct ap_capture *capture = NULL;
     int rc;
 
     if (check_outputs(config, err) || ap_preflight_system(err)) {
@@ -214,10 +235,12 @@ static int run(const struct ap_agent_config *config, struct ap_error *err)
     }
     if (config->self_test)
         return self_test(err);
+    if (config->aggregator)
+        return run_push(config, err);
     block_signals();
-    capture = ap_session_run(config, err);
+    rc = ap_session_run(config, NULL, &capture, err);
     unblock_signals();
-    if (!capture) {
+    if (rc) {
         ap_log_error("%s", err->text);
         return EXIT_FAILED;
     }

@@ -444,13 +444,13 @@ static int open_perfmap(int root_fd, uint32_t ns_pid)
     return ap_open_in_root(root_fd, path);
 }
 
-void ap_module_read_perfmap(struct ap_module *module)
+/* The perf map as it is now, NULL when there is none that can be used. */
+static struct ap_perfmap *load_perfmap(const struct ap_module *module)
 {
+    struct ap_perfmap *perfmap = NULL;
     char path[64];
     int root, fd = -ENOENT;
 
-    if (module->perfmap || module->ended)
-        return;
     snprintf(path, sizeof(path), "/proc/%u/root", module->pid);
     root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root >= 0) {
@@ -460,10 +460,39 @@ void ap_module_read_perfmap(struct ap_module *module)
     if (fd < 0)
         fd = open_perfmap(module->root_fd, module->ns_pid);
     if (fd < 0)
-        return;
-    if (ap_perfmap_read(fd, &module->perfmap))
+        return NULL;
+    if (ap_perfmap_read(fd, &perfmap))
         ap_log_debug("cannot use the perf map of process %u", module->pid);
     close(fd);
+    return perfmap;
+}
+
+void ap_module_read_perfmap(struct ap_module *module)
+{
+    if (module->perfmap || module->ended)
+        return;
+    module->perfmap_ns = ap_clock_monotonic_ns();
+    module->perfmap = load_perfmap(module);
+    module->perfmap_took_ns = ap_clock_monotonic_ns() - module->perfmap_ns;
+}
+
+bool ap_module_refresh_perfmap(struct ap_module *module)
+{
+    uint64_t now = ap_clock_monotonic_ns(), pause = module->perfmap_took_ns * 100;
+    struct ap_perfmap *perfmap;
+
+    if (pause < AP_PERFMAP_PAUSE_NS)
+        pause = AP_PERFMAP_PAUSE_NS;
+    if (module->ended || now - module->perfmap_ns < pause)
+        return false;
+    perfmap = load_perfmap(module);
+    module->perfmap_ns = now;
+    module->perfmap_took_ns = ap_clock_monotonic_ns() - now;
+    if (!perfmap)
+        return false;
+    ap_perfmap_free(module->perfmap);
+    module->perfmap = perfmap;
+    return true;
 }
 
 const struct ap_unwind_table *ap_module_unwind(struct ap_modules *modules, struct ap_module *module)

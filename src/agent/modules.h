@@ -27,13 +27,14 @@ struct ap_module {
     char *path;     /* as the process saw it; "[kernel]", "[vdso]", "[anon]" */
     int fd;         /* pinned file, -1 = none */
     struct ap_elf_info elf;
-    uint64_t start, limit, file_off; /* one place where it was mapped */
-    uint32_t pid, ns_pid;            /* JIT: whose memory, and its number in its own namespace */
-    int root_fd;                     /* JIT: its root directory (borrowed while the process lives), -1 = our own */
-    bool ended;                      /* JIT: the process has ended, its map is not looked for any more */
-    struct ap_perfmap *perfmap;      /* JIT: names written by the runtime, NULL until read */
-    struct ap_unwind_table *unwind;  /* FILE: owned, NULL until asked for and when there is none */
-    struct ap_elf_loads *loads;      /* FILE: likewise */
+    uint64_t start, limit, file_off;      /* one place where it was mapped */
+    uint32_t pid, ns_pid;                 /* JIT: whose memory, and its number in its own namespace */
+    int root_fd;                          /* JIT: its root directory (borrowed while the process lives), -1 = our own */
+    bool ended;                           /* JIT: the process has ended, its map is not looked for any more */
+    struct ap_perfmap *perfmap;           /* JIT: names written by the runtime, NULL until read */
+    uint64_t perfmap_ns, perfmap_took_ns; /* JIT: when it was read last, and how long that took */
+    struct ap_unwind_table *unwind;       /* FILE: owned, NULL until asked for and when there is none */
+    struct ap_elf_loads *loads;           /* FILE: likewise */
     bool unwind_tried, loads_tried;
     uint32_t mapped;  /* FILE: mappings of it in the process table */
     uint64_t idle_ns; /* FILE: since when there are none (CLOCK_MONOTONIC) */
@@ -113,6 +114,11 @@ void ap_modules_end_jit(struct ap_modules *modules, uint32_t pid);
 /* Reads /tmp/perf-PID.map of a JIT module's process (inside its own mount namespace, with its own number, as
  * the runtime wrote it) unless that was done before. */
 void ap_module_read_perfmap(struct ap_module *module);
+
+/* Reads it again, for code that was made since, unless that was done lately: reading takes at most a hundredth of the
+ * time. True when it was read. */
+#define AP_PERFMAP_PAUSE_NS 10000000000ULL
+bool ap_module_refresh_perfmap(struct ap_module *module);
 
 /* Memory of all unwind tables together; files met past it have none until others are let go. */
 #define AP_MODULES_UNWIND_SZ_MAX (64u << 20)

@@ -19,6 +19,7 @@ struct place {
     struct key key;
     struct place *next; /* in its queue */
     uint32_t first;     /* frame in the pool */
+    uint32_t span;      /* when it was last looked up */
     uint8_t cnt, reason;
     bool answered;
 };
@@ -49,6 +50,7 @@ struct ap_names {
     size_t queue_cap;
     struct queue *first, *last; /* those that are not empty, in the order of the first place in each */
     uint64_t refused;
+    uint32_t span;        /* counts up */
     uint32_t file_module; /* whose file the symbolizer has, UINT32_MAX = none's */
     /* the request under way */
     struct queue *asked;
@@ -169,8 +171,10 @@ void ap_names_want(struct ap_names *names, enum ap_name_kind kind, uint32_t modu
         return;
     queue = need_queue(names, module, kind);
     place = queue ? calloc(1, sizeof(*place)) : NULL;
-    if (place)
+    if (place) {
         place->key = key;
+        place->span = names->span;
+    }
     if (!place || ap_map_put(&names->places, &place->key, sizeof(place->key), place)) {
         free(place);
         names->refused++;
@@ -375,6 +379,8 @@ static void find_jit(struct ap_names *names, struct ap_module *module, uint64_t 
 
     ap_module_read_perfmap(module);
     name = ap_perfmap_find(module->perfmap, addr);
+    if (!name && ap_module_refresh_perfmap(module))
+        name = ap_perfmap_find(module->perfmap, addr);
     names->answer[0] = (struct ap_symbol_frame){.function = name, .file = "", .module = ""};
     answer->cnt = name != NULL;
     answer->reason = name ? AP_UNRESOLVED_NONE : AP_UNRESOLVED_JIT;
@@ -405,8 +411,14 @@ int ap_names_find(struct ap_names *names, enum ap_name_kind kind, uint32_t modul
     const struct key key = {.module = module, .kind = kind, .offset = offset};
     struct ap_module *of = ap_modules_get(names->modules, module);
     struct ap_names_answer answer = {.frames = names->answer};
-    const struct place *place = ap_map_get(&names->places, &key, sizeof(key));
+    struct place *place = ap_map_get(&names->places, &key, sizeof(key));
 
+    if (!place && can_ask(of)) {
+        ap_names_want(names, kind, module, offset);
+        place = ap_map_get(&names->places, &key, sizeof(key));
+    }
+    if (place)
+        place->span = names->span;
     if (place && !place->answered)
         return -EAGAIN;
     if (place)
@@ -419,6 +431,73 @@ int ap_names_find(struct ap_names *names, enum ap_name_kind kind, uint32_t modul
         answer.reason = can_ask(of) ? AP_UNRESOLVED_BUDGET : AP_UNRESOLVED_FILE_GONE;
     *ret_answer = answer;
     return 0;
+}
+
+/* Moves the frames of a place to the tables of `to`; the place has no name when they do not fit. */
+static void move_frames(struct ap_names *to, const struct ap_names *from, struct place *place)
+{
+    struct ap_symbol_frame frames[AP_SYMBOL_INLINE_MAX];
+    const struct frame *frame;
+    size_t cnt = place->cnt, i;
+
+    for (i = 0; i < cnt; i++) {
+        frame = &from->frames[place->first + i];
+        frames[i] = (struct ap_symbol_frame){
+            .function = ap_strings_get(from->strings, frame->function),
+            .file = ap_strings_get(from->strings, frame->file),
+            .module = ap_strings_get(from->strings, frame->module),
+            .line = frame->line,
+            .inlined = frame->inlined,
+        };
+    }
+    place->cnt = 0;
+    if (cnt && keep_frames(to, place, frames, cnt))
+        place->reason = AP_UNRESOLVED_BUDGET;
+}
+
+static bool is_idle(const struct ap_names *names, const struct place *place)
+{
+    return place->answered && names->span - place->span >= AP_NAMES_IDLE_SPANS;
+}
+
+/* Puts what was looked up lately into tables made anew. Without memory all stays as it is. */
+static void forget_idle(struct ap_names *names)
+{
+    struct ap_names fresh = {.strings = ap_strings_new(AP_NAMES_TEXT_SZ_MAX)};
+    struct place *place;
+    size_t pos = 0;
+    int rc = fresh.strings ? 0 : -ENOMEM;
+
+    ap_map_init(&fresh.places, AP_NAMES_MAX);
+    while (!rc && (place = ap_map_next(&names->places, &pos)))
+        if (!is_idle(names, place))
+            rc = ap_map_put(&fresh.places, &place->key, sizeof(place->key), place);
+    if (rc) {
+        ap_map_done(&fresh.places);
+        ap_strings_free(fresh.strings);
+        return;
+    }
+    for (pos = 0; (place = ap_map_next(&names->places, &pos));) {
+        if (is_idle(names, place))
+            free(place);
+        else
+            move_frames(&fresh, names, place);
+    }
+    ap_map_done(&names->places);
+    ap_strings_free(names->strings);
+    free(names->frames);
+    names->places = fresh.places;
+    names->strings = fresh.strings;
+    names->frames = fresh.frames;
+    names->frame_cnt = fresh.frame_cnt;
+    names->frame_cap = fresh.frame_cap;
+}
+
+void ap_names_next(struct ap_names *names)
+{
+    names->span++;
+    if (names->places.cnt > AP_NAMES_KEEP && names->span % (AP_NAMES_IDLE_SPANS / 4) == 0)
+        forget_idle(names);
 }
 
 size_t ap_names_cnt(const struct ap_names *names)

@@ -16,6 +16,10 @@
 #define AP_NAMES_FRAMES_MAX  (8u << 20)
 #define AP_NAMES_TEXT_SZ_MAX (256u << 20)
 
+/* Places from which on those that nobody has looked up for so many spans are forgotten (ap_names_next). */
+#define AP_NAMES_KEEP       (128u << 10)
+#define AP_NAMES_IDLE_SPANS 120
+
 /* Requests about one module that may fail in a row; after that it is not asked about any more. */
 #define AP_NAMES_TRIES 2
 
@@ -53,11 +57,14 @@ void ap_names_settle(struct ap_names *names);
 /* Places of a module on the list or under way. */
 size_t ap_names_pending(const struct ap_names *names, uint32_t module);
 
-/* What is known of a place. 0, or -EAGAIN while it is waited for. A place that was never wanted has reason "budget" as
- * one past the bounds; one of a module that has names of no kind, that module's reason. JIT modules are answered from
- * their perf map, read now if it was not before. */
+/* What is known of a place. 0, or -EAGAIN while it is waited for: also a place that was never wanted or is forgotten,
+ * which is put on the list. One past the bounds has reason "budget"; one of a module that has names of no kind, that
+ * module's reason. JIT modules are answered from their perf map, read now if it was not before. */
 int ap_names_find(struct ap_names *names, enum ap_name_kind kind, uint32_t module, uint64_t offset,
                   struct ap_names_answer *ret_answer);
+
+/* A span of a recording that is sent on has ended. Forgets idle places when there are many. */
+void ap_names_next(struct ap_names *names);
 
 /* Places, and calls of ap_names_want or answers that a bound or the lack of memory turned away. */
 size_t ap_names_cnt(const struct ap_names *names);

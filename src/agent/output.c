@@ -17,14 +17,10 @@
 static size_t ending_len(const char *path, enum ap_format format)
 {
     enum ap_format named;
-    const char *dot;
 
-    if (ap_format_from_path(path, &named, NULL) || named != format)
-        return 0;
-    dot = strrchr(path, '.');
-    if (format == AP_FORMAT_PPROF) /* .pb.gz */
-        dot = dot ? dot - strlen(".pb") : NULL;
-    return dot ? strlen(dot) : 0;
+    return ap_format_from_path(path, &named, NULL) || named != format || !strcmp(path, "-")
+               ? 0
+               : strlen(ap_format_ending(format));
 }
 
 int ap_output_path(const char *path, uint8_t kind, bool several, bool stacks, enum ap_format *format, char *ret_path)

@@ -14,6 +14,8 @@
 /* Frames of one location: `cnt` consecutive entries of the pool, innermost first. */
 struct place {
     uint32_t first, cnt;
+    bool used;    /* on a trace of this span */
+    bool waiting; /* its name was asked for and has not come */
 };
 
 struct resolver {
@@ -26,7 +28,10 @@ struct resolver {
     uint32_t *pool;       /* frame indices of the profile */
     size_t pool_cnt, pool_cap;
     uint32_t *mappings; /* by module id; 0 = not made yet */
-    int rc;             /* first failure */
+    uint32_t *series;   /* of the profile, by that of the registry; UINT32_MAX = not made yet */
+    uint32_t base_slot;
+    bool final;
+    int rc; /* first failure */
     struct {
         uint64_t frames, samples;
     } unresolved[AP_UNRESOLVED_REASON_CNT]; /* of the module in work */
@@ -149,8 +154,12 @@ static void resolve_module(struct resolver *r, struct ap_location **sorted, size
 
     memset(r->unresolved, 0, sizeof(r->unresolved));
     for (i = 0; i < cnt; i++) {
-        if (ap_names_find(r->names, AP_NAME_CODE, sorted[i]->module, sorted[i]->offset, &answer))
+        if (ap_names_find(r->names, AP_NAME_CODE, sorted[i]->module, sorted[i]->offset, &answer)) {
+            r->places[sorted[i]->id].waiting = !r->final;
+            if (!r->final)
+                continue;
             answer = (struct ap_names_answer){.reason = AP_UNRESOLVED_BUDGET}; /* settled: nothing is waited for */
+        }
         if (answer.cnt)
             name_known(r, sorted[i], answer.frames, answer.cnt);
         else
@@ -188,7 +197,8 @@ static void name_pseudo(struct resolver *r, const struct ap_location *location)
         break;
     case AP_PSEUDO_THREAD:
         frame.kind = AP_FRAME_PROCESS;
-        frame.function = (uint32_t)location->offset;
+        frame.function =
+            ap_strings_id(r->profile->strings, ap_profile_str(r->collect->registry, (uint32_t)location->offset));
         break;
     default:
         frame.function = ap_strings_id(r->profile->strings, "[no stack]");
@@ -300,6 +310,24 @@ static uint32_t waker_excess(const struct resolver *r, const struct ap_trace *tr
     return all - AP_STACK_FRAMES_MAX < of_waker - 2 ? all - AP_STACK_FRAMES_MAX : of_waker - 2;
 }
 
+/* The row of a series in the profile, made on first use. */
+static int series_of(struct resolver *r, uint32_t id, uint32_t *ret_series)
+{
+    const struct ap_profile *registry = r->collect->registry;
+    struct ap_strings *strings = r->profile->strings;
+    struct ap_series series = registry->series[id];
+    int rc = 0;
+
+    if (r->series[id] == UINT32_MAX) {
+        series.comm = ap_strings_id(strings, ap_profile_str(registry, series.comm));
+        series.exe = ap_strings_id(strings, ap_profile_str(registry, series.exe));
+        series.container = ap_strings_id(strings, ap_profile_str(registry, series.container));
+        rc = ap_profile_add_series(r->profile, &series, &r->series[id]);
+    }
+    *ret_series = r->series[id];
+    return rc;
+}
+
 /* One trace becomes a stack with inlined functions spread out. -ENOSPC past a bound of the profile. */
 static int add_trace(struct resolver *r, struct ap_trace *trace)
 {
@@ -322,9 +350,42 @@ static int add_trace(struct resolver *r, struct ap_trace *trace)
     }
     if (!rc)
         rc = ap_profile_add_stack(r->profile, frames.frames, frames.cnt, frames.full || trace->flags, &trace->stack);
-    if (rc || !trace->count || r->collect->stacks_only)
-        return rc;
-    return ap_profile_add_sample(r->profile, trace->series, trace->stack, trace->count, trace->value);
+    if (!rc)
+        rc = series_of(r, trace->series, &trace->profile_series);
+    if (rc)
+        trace->stack = UINT32_MAX;
+    return rc;
+}
+
+/* The samples of a trace, in their slots where it has such. -ENOSPC past a bound of the profile. */
+static int add_samples(struct resolver *r, const struct ap_trace *trace)
+{
+    uint32_t slot, i;
+    int rc = 0;
+
+    if (!trace->slot_cnt)
+        return ap_profile_add_sample(r->profile, trace->profile_series, trace->stack, trace->count, trace->value);
+    for (i = 0; !rc && i < trace->slot_cnt; i++) { /* what was held before this span counts at its beginning */
+        slot = trace->slots[i].slot > r->base_slot ? trace->slots[i].slot - r->base_slot : 0;
+        rc = ap_profile_add_sample_at(r->profile, trace->profile_series, trace->stack, slot, trace->slots[i].count,
+                                      trace->slots[i].value);
+    }
+    return rc;
+}
+
+static bool in_span(const struct ap_collect *collect, const struct ap_trace *trace)
+{
+    return collect->stacks_only ? trace->wanted : trace->count > 0;
+}
+
+static bool is_waiting(const struct resolver *r, const struct ap_trace *trace)
+{
+    uint32_t i;
+
+    for (i = 0; i < trace->cnt; i++)
+        if (r->places[trace->locations[i]].waiting)
+            return true;
+    return false;
 }
 
 static int add_traces(struct resolver *r, struct ap_account *account)
@@ -333,9 +394,19 @@ static int add_traces(struct resolver *r, struct ap_account *account)
     size_t i;
     int rc;
 
+    r->collect->held = 0;
     for (i = 0; i < r->collect->trace_cnt; i++) {
         trace = r->collect->traces[i];
+        if (!in_span(r->collect, trace))
+            continue;
+        trace->held = is_waiting(r, trace);
+        if (trace->held) {
+            r->collect->held += trace->count;
+            continue;
+        }
         rc = add_trace(r, trace);
+        if (!rc && !r->collect->stacks_only)
+            rc = add_samples(r, trace);
         if (rc == -ENOSPC)
             account->losses[AP_LOSS_TABLE_FULL] += trace->count;
         else if (rc)
@@ -346,32 +417,61 @@ static int add_traces(struct resolver *r, struct ap_account *account)
     return 0;
 }
 
-void ap_resolve_want(const struct ap_collect *collect, struct ap_names *names)
+void ap_resolve_want(struct ap_collect *collect, struct ap_names *names)
 {
-    size_t i;
+    const struct ap_location *location;
 
+    for (; collect->asked < collect->location_cnt; collect->asked++) {
+        location = collect->locations[collect->asked];
+        if (location->module < AP_PSEUDO_FIRST)
+            ap_names_want(names, AP_NAME_CODE, location->module, location->offset);
+    }
+}
+
+/* The locations on traces of this span, by module. Their number. */
+static size_t list_used(struct resolver *r, struct ap_location **ret_sorted)
+{
+    const struct ap_collect *collect = r->collect;
+    size_t cnt = 0, i;
+    uint32_t j;
+
+    for (i = 0; i < collect->trace_cnt; i++)
+        for (j = 0; in_span(collect, collect->traces[i]) && j < collect->traces[i]->cnt; j++)
+            r->places[collect->traces[i]->locations[j]].used = true;
     for (i = 0; i < collect->location_cnt; i++)
-        if (collect->locations[i]->module < AP_PSEUDO_FIRST)
-            ap_names_want(names, AP_NAME_CODE, collect->locations[i]->module, collect->locations[i]->offset);
+        if (r->places[i].used)
+            ret_sorted[cnt++] = collect->locations[i];
+    if (cnt)
+        qsort(ret_sorted, cnt, sizeof(*ret_sorted), by_module);
+    return cnt;
 }
 
 int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_names *names,
-               struct ap_capture *capture, struct ap_account *account)
+               const struct ap_span *span, struct ap_capture *capture, struct ap_account *account)
 {
-    struct resolver r = {
-        .collect = collect, .modules = modules, .names = names, .capture = capture, .profile = collect->profile};
-    size_t cnt = collect->location_cnt;
-    struct ap_location **sorted = malloc(cnt * sizeof(struct ap_location *));
+    struct resolver r = {.collect = collect,
+                         .modules = modules,
+                         .names = names,
+                         .capture = capture,
+                         .profile = collect->profile,
+                         .final = span->final,
+                         .base_slot = collect->slot_ns ? (uint32_t)(span->start_ns / collect->slot_ns) : 0};
+    struct ap_location **sorted = malloc((collect->location_cnt + 1) * sizeof(struct ap_location *));
+    size_t series_cnt = collect->registry->series_cnt, cnt, i;
 
-    r.places = calloc(cnt, sizeof(*r.places));
+    r.places = calloc(collect->location_cnt, sizeof(*r.places));
     r.mappings = calloc(ap_modules_cnt(modules), sizeof(*r.mappings));
-    if (!sorted || !r.places || !r.mappings) {
+    r.series = malloc((series_cnt + 1) * sizeof(*r.series));
+    if (!sorted || !r.places || !r.mappings || !r.series) {
         r.rc = -ENOMEM;
     } else {
-        ap_resolve_want(collect, names);
-        ap_names_settle(names);
-        memcpy(sorted, collect->locations, cnt * sizeof(struct ap_location *));
-        qsort(sorted, cnt, sizeof(*sorted), by_module);
+        memset(r.series, 0xff, (series_cnt + 1) * sizeof(*r.series));
+        cnt = list_used(&r, sorted);
+        for (i = 0; i < cnt; i++) /* also what was forgotten since */
+            if (sorted[i]->module < AP_PSEUDO_FIRST)
+                ap_names_want(names, AP_NAME_CODE, sorted[i]->module, sorted[i]->offset);
+        if (span->final)
+            ap_names_settle(names);
         resolve_locations(&r, sorted, cnt);
         capture->frames_total += collect->locations[AP_LOCATION_NO_STACK]->samples;
     }
@@ -380,6 +480,7 @@ int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap
     free(sorted);
     free(r.places);
     free(r.mappings);
+    free(r.series);
     free(r.pool);
     return r.rc;
 }

@@ -8,12 +8,13 @@
 
 /* Puts every place of `collect` on the list of `names`: several collects are best listed before one is resolved, so
  * that each file is read once. */
-void ap_resolve_want(const struct ap_collect *collect, struct ap_names *names);
+void ap_resolve_want(struct ap_collect *collect, struct ap_names *names);
 
-/* Turns the traces of `collect` into stacks and samples of its profile, with names that are waited for. Adds to the
- * capture's counts of frames and its diagnosis, and to the account what was delivered and what hit a bound of the
- * profile. 0 or -ENOMEM. */
+/* Turns the traces of a span into stacks and samples of collect->profile, whose start_ns is set; those with a count, or
+ * wanted ones where the owner adds the samples. Names on the list are waited for at the end of the recording; else
+ * traces with such names are held for the next span. Adds to the capture's counts of frames and its diagnosis, and to
+ * the account what was delivered and what hit a bound of the profile. 0 or -ENOMEM. */
 int ap_resolve(struct ap_collect *collect, struct ap_modules *modules, struct ap_names *names,
-               struct ap_capture *capture, struct ap_account *account);
+               const struct ap_span *span, struct ap_capture *capture, struct ap_account *account);
 
 #endif

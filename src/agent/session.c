@@ -36,6 +36,7 @@ enum watch { WATCH_RINGS = 0, WATCH_TIMER = 1, WATCH_SIGNAL = 2, WATCH_NAMES = 3
 
 struct session {
     const struct ap_agent_config *config;
+    const struct ap_session_sink *sink; /* NULL = one span, handed back */
     struct ap_symbolizer *symbolizer;
     struct ap_modules *modules;
     struct ap_names *names;
@@ -54,8 +55,11 @@ struct session {
     int epoll_fd, timer_fd, signal_fd;
     int pid_fds[AP_OPTION_LIST_MAX];
     size_t pid_cnt, pids_alive;
-    uint64_t start_ns, end_ns, housekeeping_ns; /* monotonic */
-    uint64_t start_epoch_ns, cpu_start_ns, cpu_ns;
+    uint64_t start_ns, end_ns, housekeeping_ns;      /* monotonic */
+    uint64_t span_ns;                                /* likewise: beginning of the span in work */
+    struct ap_account told[AP_CAPTURE_PROFILES_MAX]; /* by source: what earlier spans had of count_events() */
+    uint64_t ahead[AP_CAPTURE_PROFILES_MAX];         /* by source: events delivered before they were expected */
+    uint64_t cpu_start_ns, cpu_ns;
     uint64_t bad_records, lost_events;
     bool done;
 };
@@ -166,7 +170,13 @@ static int open_source(struct session *s, const struct ap_source_ops *ops, struc
 
     *source = (struct ap_source){.ops = ops, .env = &s->env};
     source->collect = ap_collect_new(s->processes, ops->kind);
-    rc = source->collect ? ops->open(source, err) : ap_error_set(err, -ENOMEM, "out of memory");
+    if (!source->collect)
+        return ap_error_set(err, -ENOMEM, "out of memory");
+    if (s->sink)
+        source->collect->slot_ns = AP_PUSH_SLOT_NS;
+    rc = ops->open(source, err);
+    if (!rc && ops->begin && ops->begin(source))
+        rc = ap_error_set(err, -ENOMEM, "out of memory");
     if (rc) {
         close_source(source);
         return rc;
@@ -343,6 +353,15 @@ static void want_location(void *ctx, const struct ap_location *location)
     ap_names_want(s->names, AP_NAME_CODE, location->module, location->offset);
 }
 
+/* What is asked for early has its name when the span ends. */
+static void want_names(struct session *s)
+{
+    unsigned i;
+
+    for (i = 0; i < s->source_cnt; i++)
+        ap_resolve_want(s->sources[i].collect, s->names);
+}
+
 /* Files of programs that have ended are let go as soon as every place that is known in them has a name. One that is
  * mapped again in the meantime is not idle any more. */
 static void release_files(struct session *s, uint64_t now)
@@ -363,6 +382,24 @@ static void release_files(struct session *s, uint64_t now)
     }
 }
 
+static struct ap_capture *finish_span(struct session *s, bool final, struct ap_error *err);
+static uint64_t used_cpu_ns(const struct session *s);
+
+/* Hands the span on. Without memory for it the recording goes on, and the span with it. */
+static void end_span(struct session *s)
+{
+    struct ap_error err = {0};
+    struct ap_capture *capture;
+
+    s->cpu_ns = used_cpu_ns(s) - s->cpu_start_ns;
+    capture = finish_span(s, false, &err);
+
+    if (capture)
+        s->sink->take(s->sink->ctx, capture);
+    else
+        ap_log_warn("%s", err.text);
+}
+
 static void take_tick(struct session *s)
 {
     uint64_t expirations, now = ap_clock_monotonic_ns();
@@ -378,8 +415,12 @@ static void take_tick(struct session *s)
         ap_sideband_watch(s->sideband, s->epoll_fd);
         ap_processes_sweep(s->processes, now);
         release_files(s, now);
+        if (s->sink)
+            want_names(s);
         ap_names_pump(s->names, now);
     }
+    if (s->sink && !s->done && now - s->span_ns >= s->config->push_interval_ns)
+        end_span(s);
     if (s->progress.on)
         show_progress(s, now);
 }
@@ -456,80 +497,154 @@ static void describe_agent(const struct session *s, struct ap_agent_info *agent)
     agent->rss_peak_bytes = ap_procfs_rss_peak();
 }
 
-/* Losses that the session, not the source, knows of. Malformed records cannot tell whose they were. */
-static void add_session_losses(const struct session *s, const struct ap_source *source, bool first,
-                               struct ap_account *account)
+/* What has been counted since the start, by source; what the session itself knows of stands with the first. Malformed
+ * records cannot tell whose they were. */
+static void count_events(struct session *s, struct ap_account *ret_totals)
+{
+    unsigned i;
+
+    memset(ret_totals, 0, AP_CAPTURE_PROFILES_MAX * sizeof(*ret_totals));
+    for (i = 0; i < s->source_cnt; i++)
+        s->sources[i].ops->count(&s->sources[i], &ret_totals[i]);
+    ret_totals[0].losses[AP_LOSS_BAD_RECORD] = s->bad_records;
+    ret_totals[0].losses[AP_LOSS_SIDEBAND] = ap_sideband_lost(s->sideband) + s->lost_events +
+                                             ap_processes_refused(s->processes) + ap_scope_targets_lost(s->scope);
+}
+
+/* What came since the last look; a number that went back (an estimate that was too high) waits until it is made up for.
+ */
+static uint64_t news(uint64_t now, uint64_t *told)
+{
+    uint64_t before = *told;
+
+    if (now <= before)
+        return 0;
+    *told = now;
+    return now - before;
+}
+
+static void add_news(const struct ap_account *total, struct ap_account *told, struct ap_account *ret_account)
 {
     unsigned reason;
 
+    ret_account->expected = news(total->expected, &told->expected);
+    ret_account->idle = news(total->idle, &told->idle);
+    ret_account->out_of_scope = news(total->out_of_scope, &told->out_of_scope);
+    ret_account->below_min = news(total->below_min, &told->below_min);
+    ret_account->below_min_ns = news(total->below_min_ns, &told->below_min_ns);
+    ret_account->unmatched = news(total->unmatched, &told->unmatched);
     for (reason = 0; reason < AP_LOSS_REASON_CNT; reason++)
-        account->losses[reason] += source->collect->losses[reason];
-    if (!first)
-        return;
-    account->losses[AP_LOSS_BAD_RECORD] = s->bad_records;
-    account->losses[AP_LOSS_SIDEBAND] = ap_sideband_lost(s->sideband) + s->lost_events +
-                                        ap_processes_refused(s->processes) + ap_scope_targets_lost(s->scope);
+        ret_account->losses[reason] = news(total->losses[reason], &told->losses[reason]);
 }
 
-static int finish_source(struct session *s, unsigned index, struct ap_capture *capture)
+/* Events are counted before the rings are emptied, so none is missing; those that came in between were not expected yet
+ * and are taken off the next span. Held ones are expected when they are delivered. */
+static void settle_account(struct session *s, unsigned index, uint64_t held_before, struct ap_account *account)
+{
+    const struct ap_collect *collect = s->sources[index].collect;
+    uint64_t had, off;
+    unsigned reason;
+
+    for (reason = 0; reason < AP_LOSS_REASON_CNT; reason++)
+        account->losses[reason] += collect->losses[reason];
+    account->expected += held_before;
+    off = s->ahead[index] + collect->held;
+    if (off > account->expected)
+        off = account->expected;
+    account->expected -= off;
+    s->ahead[index] -= off > collect->held ? off - collect->held : 0;
+    had = account->delivered + ap_account_lost(account);
+    if (had > account->expected) {
+        s->ahead[index] += had - account->expected;
+        account->expected = had;
+    }
+}
+
+/* Completes the profile of one source's span, which began `start_ns` after the epoch, and moves it to the capture. 0 or
+ * -ENOMEM. */
+static int finish_source(struct session *s, unsigned index, const struct ap_span *span, uint64_t start_ns,
+                         const struct ap_account *total, struct ap_capture *capture)
 {
     struct ap_source *source = &s->sources[index];
     struct ap_account *account = &capture->accounts[capture->profile_cnt];
-    struct ap_profile *profile = source->collect->profile;
+    struct ap_profile *profile = source->collect->profile, *next;
+    uint64_t held = source->collect->held;
 
-    profile->start_ns = s->start_epoch_ns;
-    profile->duration_ns = s->end_ns - s->start_ns;
-    if (source->ops->finish(source, capture, account))
+    profile->start_ns = start_ns;
+    profile->duration_ns = s->end_ns - span->start_ns;
+    profile->slot_ns = source->collect->slot_ns;
+    add_news(total, &s->told[index], account);
+    if (source->ops->finish(source, span, capture, account))
         return -ENOMEM;
-    add_session_losses(s, source, !index, account);
+    settle_account(s, index, held, account);
     capture->profiles[capture->profile_cnt++] = profile;
     source->collect->profile = NULL;
-    return 0;
+    if (span->final)
+        return 0;
+    next = ap_profile_new(source->ops->kind);
+    if (!next)
+        return -ENOMEM;
+    ap_collect_next(source->collect, next);
+    return source->ops->begin ? source->ops->begin(source) : 0;
 }
 
-static struct ap_capture *finish(struct session *s, struct ap_error *err)
+static void warn_at_end(const struct session *s)
 {
-    struct ap_capture *capture = ap_capture_new();
     uint64_t lost = ap_scope_targets_lost(s->scope);
-    unsigned i;
 
-    if (!capture) {
-        ap_error_set(err, -ENOMEM, "out of memory");
-        return NULL;
-    }
-    ap_progress_note(&s->progress, "resolving symbols");
     if (lost)
         ap_log_warn("%llu child processes were left out: --pid follows at most %d processes at once; use --cgroup for "
                     "larger families",
                     (unsigned long long)lost, AP_TARGETS_MAX);
-    for (i = 0; i < s->source_cnt; i++)
-        ap_resolve_want(s->sources[i].collect, s->names);
-    for (i = 0; i < s->source_cnt; i++) {
-        if (finish_source(s, i, capture)) {
-            ap_error_set(err, -ENOMEM, "out of memory while resolving symbols");
-            return ap_capture_free(capture);
-        }
-    }
     if (ap_names_refused(s->names))
         ap_log_warn("%llu places in programs have no name: the table of names is full",
                     (unsigned long long)ap_names_refused(s->names));
+}
+
+/* The capture of everything since the last one. NULL with words. */
+static struct ap_capture *finish_span(struct session *s, bool final, struct ap_error *err)
+{
+    const struct ap_span span = {s->span_ns, final};
+    const uint64_t slot_ns = s->sink ? AP_PUSH_SLOT_NS : 1; /* the first slot begins with the span */
+    const uint64_t start_ns = (uint64_t)((int64_t)(s->span_ns / slot_ns * slot_ns) + ap_clock_realtime_offset_ns());
+    struct ap_account totals[AP_CAPTURE_PROFILES_MAX];
+    struct ap_capture *capture = ap_capture_new();
+    unsigned i;
+    int rc = capture ? 0 : -ENOMEM;
+
+    count_events(s, totals);
+    if (!final) {
+        s->end_ns = ap_clock_monotonic_ns();
+        drain(s);
+    }
+    want_names(s);
+    for (i = 0; !rc && i < s->source_cnt; i++)
+        rc = finish_source(s, i, &span, start_ns, &totals[i], capture);
+    if (rc) {
+        ap_error_set(err, rc, "out of memory while resolving symbols");
+        return ap_capture_free(capture);
+    }
+    s->span_ns = s->end_ns;
+    ap_names_next(s->names);
     ap_capture_unresolved_sort(capture);
     memcpy(capture->left_out, s->left_out, sizeof(capture->left_out));
     capture->left_out_cnt = s->left_out_cnt;
-    ap_symbolizer_stop(s->symbolizer);
+    if (final) {
+        warn_at_end(s);
+        ap_symbolizer_stop(s->symbolizer);
+    }
     describe_agent(s, &capture->agent);
-    ap_progress_clear(&s->progress);
     return capture;
 }
 
 /* From the first event to the last. */
-static struct ap_capture *record_and_finish(struct session *s, struct ap_error *err)
+static int record_and_finish(struct session *s, struct ap_capture **ret_capture, struct ap_error *err)
 {
+    struct ap_capture *capture;
     int rc;
 
-    s->start_ns = s->housekeeping_ns = ap_clock_monotonic_ns();
+    s->start_ns = s->span_ns = s->housekeeping_ns = ap_clock_monotonic_ns();
     s->cpu_start_ns = used_cpu_ns(s);
-    s->start_epoch_ns = (uint64_t)((int64_t)s->start_ns + ap_clock_realtime_offset_ns());
     rc = tell_ready(s, err);
     if (!rc)
         rc = record(s, err);
@@ -538,24 +653,43 @@ static struct ap_capture *record_and_finish(struct session *s, struct ap_error *
     drain(s);
     tick_sources(s, s->end_ns);
     s->cpu_ns = used_cpu_ns(s) - s->cpu_start_ns;
-    return rc ? NULL : finish(s, err);
+    if (rc)
+        return rc;
+    ap_progress_note(&s->progress, "resolving symbols");
+    capture = finish_span(s, true, err);
+    ap_progress_clear(&s->progress);
+    if (!capture)
+        return err->code;
+    if (s->sink)
+        s->sink->take(s->sink->ctx, capture);
+    else
+        *ret_capture = capture;
+    return 0;
 }
 
-struct ap_capture *ap_session_run(const struct ap_agent_config *config, struct ap_error *err)
+int ap_session_run(const struct ap_agent_config *config, const struct ap_session_sink *sink,
+                   struct ap_capture **ret_capture, struct ap_error *err)
 {
-    struct session s = {.config = config, .epoll_fd = -1, .timer_fd = -1, .signal_fd = -1};
-    struct ap_capture *capture = NULL;
+    struct session *s = calloc(1, sizeof(*s));
     int rc;
 
-    ap_progress_init(&s.progress, config->quiet);
-    rc = set_up(&s, err);
+    if (!s)
+        return ap_error_set(err, -ENOMEM, "out of memory");
+    s->config = config;
+    s->sink = sink;
+    s->epoll_fd = s->timer_fd = s->signal_fd = -1;
+    ap_progress_init(&s->progress, config->quiet);
+    rc = set_up(s, err);
+    if (!rc && sink)
+        rc = sink->open(sink->ctx, err);
     if (!rc)
-        rc = start_sources(&s, err);
+        rc = start_sources(s, err);
     if (!rc)
-        capture = record_and_finish(&s, err);
-    ap_progress_clear(&s.progress);
-    tear_down(&s);
-    return capture;
+        rc = record_and_finish(s, ret_capture, err);
+    ap_progress_clear(&s->progress);
+    tear_down(s);
+    free(s);
+    return rc;
 }
 
 int ap_session_self_test(struct ap_out *out, struct ap_error *err)

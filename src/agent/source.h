@@ -32,7 +32,10 @@ struct ap_source_ops {
 
     /* Loads the programs; nothing is recorded yet. 0, or negative errno with words that say what to do. */
     int (*open)(struct ap_source *source, struct ap_error *err);
-    /* Begins to record. Likewise. */
+    /* Makes what it fills besides stacks in source->collect->profile, which is new: called before start and for every
+     * span. 0 or -ENOMEM. May be NULL. */
+    int (*begin)(struct ap_source *source);
+    /* Begins to record. 0, or negative errno with words. */
     int (*start)(struct ap_source *source, struct ap_error *err);
     /* Takes a checked record of its types. */
     void (*record)(struct ap_source *source, const struct ap_record *record);
@@ -43,8 +46,12 @@ struct ap_source_ops {
     void (*want)(struct ap_source *source, uint32_t module);
     /* Ends the recording; what is on its way to the ring buffers or in tables still counts. */
     void (*stop)(struct ap_source *source);
-    /* After the last drain: completes the profile (of source->collect) and the account. 0 or -ENOMEM. */
-    int (*finish)(struct ap_source *source, struct ap_capture *capture, struct ap_account *account);
+    /* Adds what the kernel has counted since the start to `total`: events expected, lost, left out. */
+    void (*count)(struct ap_source *source, struct ap_account *total);
+    /* After a drain: completes the profile (of source->collect) of a span; adds to the account what became of its
+     * events here. Called again after the session has begun the next span (ap_collect_next). 0 or -ENOMEM. */
+    int (*finish)(struct ap_source *source, const struct ap_span *span, struct ap_capture *capture,
+                  struct ap_account *account);
     /* Fills in what it knows of the agent's cost: adds to the BPF figures. */
     void (*describe)(const struct ap_source *source, struct ap_agent_info *agent);
     /* Events lost so far, for the progress line. */

@@ -228,31 +228,32 @@ static uint64_t missed_ticks(const struct sampler *sampler, const uint64_t *valu
 }
 
 /* expected = delivered + lost, as docs/accounting.md defines it. */
-static void fill_account(const struct sampler *sampler, struct ap_account *account)
+static void count(struct ap_source *source, struct ap_account *total)
 {
+    const struct sampler *sampler = source->state;
     uint64_t *values = calloc(AP_COUNTER_CNT * ap_programs_cpus(), sizeof(*values));
     uint64_t c[AP_COUNTER_CNT];
 
     ap_programs_counters(sampler->skel->maps.counters, c, values);
     /* only the clock tells how often it should have fired: hardware counters adapt their period */
     if (values && sampler->config->event == AP_EVENT_CPU_CLOCK)
-        account->losses[AP_LOSS_MISSED] = missed_ticks(sampler, values);
+        total->losses[AP_LOSS_MISSED] = missed_ticks(sampler, values);
     free(values);
-    account->expected =
-        c[AP_COUNTER_FIRED] - c[AP_COUNTER_IDLE] - c[AP_COUNTER_OUT_OF_SCOPE] + account->losses[AP_LOSS_MISSED];
-    account->idle = c[AP_COUNTER_IDLE];
-    account->out_of_scope = c[AP_COUNTER_OUT_OF_SCOPE];
-    account->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
-    account->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
+    total->expected =
+        c[AP_COUNTER_FIRED] - c[AP_COUNTER_IDLE] - c[AP_COUNTER_OUT_OF_SCOPE] + total->losses[AP_LOSS_MISSED];
+    total->idle = c[AP_COUNTER_IDLE];
+    total->out_of_scope = c[AP_COUNTER_OUT_OF_SCOPE];
+    total->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
+    total->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
 }
 
-static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)
+static int finish(struct ap_source *source, const struct ap_span *span, struct ap_capture *capture,
+                  struct ap_account *account)
 {
     const struct ap_source_env *env = source->env;
 
     source->collect->profile->period_ns = AP_NS_PER_SEC / env->config->frequency;
-    fill_account(source->state, account);
-    return ap_resolve(source->collect, env->modules, env->names, capture, account);
+    return ap_resolve(source->collect, env->modules, env->names, span, capture, account);
 }
 
 static void describe(const struct ap_source *source, struct ap_agent_info *agent)
@@ -289,6 +290,7 @@ const struct ap_source_ops ap_source_cpu = {
     .record = take_record,
     .tick = tick,
     .stop = stop,
+    .count = count,
     .finish = finish,
     .describe = describe,
     .lost = lost,

@@ -43,6 +43,7 @@ struct sum {
     struct ap_lock_key key;
     uint64_t count[AP_LOCK_OUTCOMES], total_ns[AP_LOCK_OUTCOMES], max_ns;
     uint64_t in_flight, in_flight_ns;
+    bool held; /* stays for the next span */
     struct ap_histogram histogram;
     uint32_t module;  /* file that the lock's variable lies in, AP_MODULE_ID_NO_MAPPING = none */
     uint64_t vaddr;   /* its address there */
@@ -59,6 +60,7 @@ struct locks {
     size_t of_module_cap;
     struct sum *early; /* those whose process is not known yet */
     struct ap_trace *no_stack;
+    struct ap_kallsyms *kallsyms; /* NULL until a lock of the kernel wants a name */
     struct ap_buf in_flight;
     uint64_t drained_ns, without_stack, folded;
     uint64_t taken, in_flight_cnt; /* waits */
@@ -137,11 +139,14 @@ static int open_source(struct ap_source *source, struct ap_error *err)
     if (!locks->deep || !env->kernel->contention)
         ap_log_info("this kernel does not tell of its own locks (Linux 5.19): only those of user space are recorded");
     locks->rows = ap_table_reader_new(locks->skel->maps.table_0, locks->skel->maps.table_1);
-    source->collect->profile->locks = ap_locks_new();
     source->collect->stacks_only = true;
-    if (!locks->rows || !source->collect->profile->locks)
-        return ap_error_set(err, -ENOMEM, "out of memory");
-    return 0;
+    return locks->rows ? 0 : ap_error_set(err, -ENOMEM, "out of memory");
+}
+
+static int begin(struct ap_source *source)
+{
+    source->collect->profile->locks = ap_locks_new();
+    return source->collect->profile->locks ? 0 : -ENOMEM;
 }
 
 static void detach(struct locks *locks)
@@ -166,6 +171,7 @@ static void close_source(struct ap_source *source)
     ap_map_done_values(&locks->sums);
     ap_map_done_values(&locks->stacks);
     ap_map_done_values(&locks->processes);
+    ap_kallsyms_free(locks->kallsyms);
     free(locks->of_module);
     ap_buf_done(&locks->in_flight);
     free(locks);
@@ -404,11 +410,9 @@ static struct ap_trace *trace_of(struct ap_source *source, uint64_t key)
     struct locks *locks = source->state;
     const struct stack *stack = ap_map_get(&locks->stacks, &key, sizeof(key));
 
-    if (stack)
-        return stack->trace;
-    if (!locks->no_stack)
+    if (!stack && !locks->no_stack)
         locks->no_stack = ap_collect_sample(source->collect, &nobody, 0, 0);
-    return locks->no_stack;
+    return stack ? stack->trace : locks->no_stack;
 }
 
 static uint64_t waited_ns(const struct sum *sum)
@@ -435,11 +439,27 @@ static void credit_traces(struct ap_source *source)
         trace = trace_of(source, sum->key.waiter);
         if (!trace || trace->locations[0] == AP_LOCATION_NO_STACK)
             locks->without_stack += waited_cnt(sum);
-        if (trace)
+        if (trace) {
             ap_collect_credit(source->collect, trace, waited_cnt(sum), waited_ns(sum));
-        if (sum->key.waker)
-            trace_of(source, sum->key.waker);
+            trace->wanted = true;
+        }
+        trace = sum->key.waker ? trace_of(source, sum->key.waker) : NULL;
+        if (trace)
+            trace->wanted = true;
     }
+}
+
+/* True when its name, or one on its stacks, is still waited for: it goes into the next span. */
+static bool is_held(struct ap_source *source, const struct sum *sum)
+{
+    const struct ap_trace *waiter = trace_of(source, sum->key.waiter);
+    const struct ap_trace *waker = sum->key.waker ? trace_of(source, sum->key.waker) : NULL;
+    struct ap_names_answer answer;
+
+    if ((waiter && waiter->held) || (waker && waker->held))
+        return true;
+    return sum->module != AP_MODULE_ID_NO_MAPPING &&
+           ap_names_find(source->env->names, AP_NAME_VARIABLE, sum->module, sum->vaddr, &answer) == -EAGAIN;
 }
 
 static uint8_t type_of(const struct ap_profile *profile, const struct sum *sum, uint32_t stack)
@@ -521,14 +541,14 @@ static int add_sum(struct ap_source *source, const struct sum *sum)
         row->max_ns = sum->max_ns;
     rc = ap_histogram_merge(&row->histogram, &sum->histogram);
     if (!rc && waited_cnt(sum))
-        rc = ap_lock_row_add(row, waiter ? waiter->series : AP_LOCK_UNKNOWN, stack,
-                             waker ? waker->series : AP_LOCK_UNKNOWN, waker ? waker->stack : AP_LOCK_NO_STACK,
-                             waited_cnt(sum), waited_ns(sum), sum->max_ns);
+        rc = ap_lock_row_add(row, stack != UINT32_MAX ? waiter->profile_series : AP_LOCK_UNKNOWN, stack,
+                             waker && waker->stack != UINT32_MAX ? waker->profile_series : AP_LOCK_UNKNOWN,
+                             waker ? waker->stack : AP_LOCK_NO_STACK, waited_cnt(sum), waited_ns(sum), sum->max_ns);
     if (rc || stack == UINT32_MAX || !waited_cnt(sum))
         return rc;
     if (!ap_lock_type_is_contention(type))
         rc = mark_event_wait(profile, &stack);
-    return rc ? rc : ap_profile_add_sample(profile, waiter->series, stack, waited_cnt(sum), waited_ns(sum));
+    return rc ? rc : ap_profile_add_sample(profile, waiter->profile_series, stack, waited_cnt(sum), waited_ns(sum));
 }
 
 /* Asks for the names of the variables in a file that are locks. */
@@ -539,6 +559,15 @@ static void want(struct ap_source *source, uint32_t module)
 
     for (; sum; sum = sum->next)
         ap_names_want(source->env->names, AP_NAME_VARIABLE, module, sum->vaddr);
+}
+
+static void want_variables(struct ap_source *source)
+{
+    const struct locks *locks = source->state;
+    uint32_t module;
+
+    for (module = 0; module < locks->of_module_cap; module++)
+        want(source, module);
 }
 
 static void name_variable(struct ap_source *source, const struct sum *sum)
@@ -566,16 +595,12 @@ static int name_user_locks(struct ap_source *source)
     struct locks *locks = source->state;
     struct sum **sums = malloc((locks->sums.cnt + 1) * sizeof(*sums)), *sum;
     size_t pos = 0, cnt = 0, i;
-    uint32_t module;
 
     if (!sums)
         return -ENOMEM;
     while ((sum = ap_map_next(&locks->sums, &pos)))
-        if (sum->module != AP_MODULE_ID_NO_MAPPING)
+        if (sum->module != AP_MODULE_ID_NO_MAPPING && !sum->held)
             sums[cnt++] = sum;
-    for (module = 0; module < locks->of_module_cap; module++)
-        want(source, module);
-    ap_names_settle(source->env->names);
     qsort(sums, cnt, sizeof(*sums), by_module);
     for (i = 0; i < cnt; i++)
         name_variable(source, sums[i]);
@@ -585,26 +610,27 @@ static int name_user_locks(struct ap_source *source)
 
 static void name_kernel_locks(struct ap_source *source)
 {
+    struct locks *locks = source->state;
     struct ap_locks *table = source->collect->profile->locks;
     struct ap_strings *strings = source->collect->profile->strings;
-    struct ap_kallsyms *kallsyms;
     struct ap_lock_row *row;
     const char *name;
     char text[256];
     uint64_t off;
     size_t i;
 
-    if (ap_kallsyms_new(NULL, &kallsyms))
-        return;
     for (i = 0; i < table->row_cnt; i++) {
         row = table->rows[i];
-        name = row->kernel && row->address ? ap_kallsyms_variable(kallsyms, row->address, &off) : NULL;
+        if (!row->kernel || !row->address)
+            continue;
+        if (!locks->kallsyms && ap_kallsyms_new(NULL, &locks->kallsyms)) /* kept: it takes long to read */
+            return;
+        name = ap_kallsyms_variable(locks->kallsyms, row->address, &off);
         if (!name)
             continue;
         snprintf(text, sizeof(text), off ? "%.200s+0x%llx" : "%.200s", name, (unsigned long long)off);
         row->symbol = ap_strings_id(strings, text);
     }
-    ap_kallsyms_free(kallsyms);
 }
 
 static int add_sums(struct ap_source *source)
@@ -614,7 +640,13 @@ static int add_sums(struct ap_source *source)
     size_t pos = 0;
     int rc;
 
+    source->collect->held = 0;
     while ((sum = ap_map_next(&locks->sums, &pos))) {
+        sum->held = is_held(source, sum);
+        if (sum->held) {
+            source->collect->held += waited_cnt(sum);
+            continue;
+        }
         rc = add_sum(source, sum);
         if (rc == -ENOMEM)
             return rc;
@@ -627,29 +659,66 @@ static int add_sums(struct ap_source *source)
     return rc;
 }
 
-static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)
+static void count(struct ap_source *source, struct ap_account *total)
+{
+    const struct locks *locks = source->state;
+    uint64_t c[AP_COUNTER_CNT];
+
+    ap_programs_counters(locks->skel->maps.counters, c, NULL);
+    total->expected = c[AP_COUNTER_FIRED];
+    total->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
+}
+
+/* The sums of a span are in its profile, but for those that are held; those of the next one begin at zero. */
+static void forget_sums(struct locks *locks)
+{
+    struct ap_map old = locks->sums;
+    struct sum *sum;
+    size_t pos = 0;
+
+    ap_map_init(&locks->sums, SUMS_MAX);
+    if (locks->of_module)
+        memset(locks->of_module, 0, locks->of_module_cap * sizeof(struct sum *));
+    locks->early = NULL;
+    locks->without_stack = locks->folded = locks->taken = locks->refused = locks->dropped = 0;
+    while ((sum = ap_map_next(&old, &pos))) {
+        if (sum->held && !ap_map_put(&locks->sums, &sum->key, sizeof(sum->key), sum)) {
+            locks->taken += waited_cnt(sum);
+            if (sum->module != AP_MODULE_ID_NO_MAPPING)
+                list_variable(locks, sum);
+            continue;
+        }
+        locks->refused += sum->held ? waited_cnt(sum) : 0;
+        ap_histogram_done(&sum->histogram);
+        free(sum);
+    }
+    ap_map_done(&old);
+}
+
+static int finish(struct ap_source *source, const struct ap_span *span, struct ap_capture *capture,
+                  struct ap_account *account)
 {
     const struct ap_source_env *env = source->env;
+    struct ap_account of_stacks = {0};
     struct locks *locks = source->state;
-    uint64_t c[AP_COUNTER_CNT];
     int rc;
 
     empty_table(source, ap_clock_monotonic_ns());
     add_in_flight(source);
     credit_traces(source);
-    rc = ap_resolve(source->collect, env->modules, env->names, capture, account);
+    want_variables(source);
+    rc = ap_resolve(source->collect, env->modules, env->names, span, capture, &of_stacks); /* the account is of waits */
     if (!rc)
         rc = add_sums(source);
     if (rc)
         return rc;
-    ap_programs_counters(locks->skel->maps.counters, c, NULL);
     memset(source->collect->losses, 0, sizeof(source->collect->losses));
-    account->expected = c[AP_COUNTER_FIRED] + locks->in_flight_cnt;
-    account->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
-    account->losses[AP_LOSS_TABLE_FULL] = locks->refused + locks->dropped;
-    account->losses[AP_LOSS_NO_STACK] = locks->without_stack;
-    account->delivered = locks->taken - locks->dropped;
-    account->folded = locks->folded;
+    account->expected += locks->in_flight_cnt;
+    account->losses[AP_LOSS_TABLE_FULL] += locks->refused + locks->dropped;
+    account->losses[AP_LOSS_NO_STACK] += locks->without_stack;
+    account->delivered += locks->taken - locks->dropped - source->collect->held;
+    account->folded += locks->folded;
+    forget_sums(locks);
     return 0;
 }
 
@@ -678,11 +747,13 @@ const struct ap_source_ops ap_source_lock = {
     .kind = AP_KIND_LOCK,
     .record_types = 1u << AP_RECORD_LOCK | 1u << AP_RECORD_RELEASE,
     .open = open_source,
+    .begin = begin,
     .start = start,
     .record = take_record,
     .tick = tick,
     .want = want,
     .stop = stop,
+    .count = count,
     .finish = finish,
     .describe = describe,
     .lost = lost,

@@ -28,7 +28,7 @@ struct offcpu {
     struct bpf_link *switch_link, *waking_link, *forget_link;
     struct ap_map wakers;
     struct ap_buf in_flight; /* records of waits that had not ended */
-    uint64_t in_flight_cnt, wakers_lost;
+    uint64_t wakers_lost;
     bool deep;
 };
 
@@ -200,25 +200,33 @@ static void take_record(struct ap_source *source, const struct ap_record *record
         take_wait(source, record);
 }
 
-static void fill_account(const struct ap_source *source, struct ap_account *account)
+static void count(struct ap_source *source, struct ap_account *total)
 {
     const struct offcpu *offcpu = source->state;
     uint64_t c[AP_COUNTER_CNT], every = source->env->config->sample_every;
 
     ap_programs_counters(offcpu->skel->maps.counters, c, NULL);
-    account->expected = c[AP_COUNTER_FIRED] - c[AP_COUNTER_BELOW_MIN] + offcpu->in_flight_cnt;
-    account->below_min = c[AP_COUNTER_BELOW_MIN] * every;
-    account->below_min_ns = c[AP_COUNTER_BELOW_MIN_NS] * every;
-    account->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
-    account->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
-    account->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
-    account->unmatched = c[AP_COUNTER_UNMATCHED];
+    total->expected = c[AP_COUNTER_FIRED] - c[AP_COUNTER_BELOW_MIN];
+    total->below_min = c[AP_COUNTER_BELOW_MIN] * every;
+    total->below_min_ns = c[AP_COUNTER_BELOW_MIN_NS] * every;
+    total->losses[AP_LOSS_RING_FULL] = c[AP_COUNTER_RING_FULL];
+    total->losses[AP_LOSS_NO_SCRATCH] = c[AP_COUNTER_NO_SCRATCH];
+    total->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
+    total->unmatched = c[AP_COUNTER_UNMATCHED];
+}
+
+static void warn_of_lost_wakers(const struct offcpu *offcpu)
+{
+    uint64_t c[AP_COUNTER_CNT];
+
+    ap_programs_counters(offcpu->skel->maps.counters, c, NULL);
     if (c[AP_COUNTER_WAKER_LOST] + offcpu->wakers_lost)
         ap_log_warn("who ended a wait is missing for %llu waits: the agent fell behind, use a longer --min-block",
                     (unsigned long long)(c[AP_COUNTER_WAKER_LOST] + offcpu->wakers_lost));
 }
 
-static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)
+static int finish(struct ap_source *source, const struct ap_span *span, struct ap_capture *capture,
+                  struct ap_account *account)
 {
     const struct ap_source_env *env = source->env;
     struct offcpu *offcpu = source->state;
@@ -227,10 +235,11 @@ static int finish(struct ap_source *source, struct ap_capture *capture, struct a
 
     while ((record = ap_record_next(&offcpu->in_flight, &at))) {
         take_wait(source, record);
-        offcpu->in_flight_cnt++;
+        account->expected++;
     }
-    fill_account(source, account);
-    return ap_resolve(source->collect, env->modules, env->names, capture, account);
+    if (span->final)
+        warn_of_lost_wakers(offcpu);
+    return ap_resolve(source->collect, env->modules, env->names, span, capture, account);
 }
 
 static void describe(const struct ap_source *source, struct ap_agent_info *agent)
@@ -261,6 +270,7 @@ const struct ap_source_ops ap_source_offcpu = {
     .start = start,
     .record = take_record,
     .stop = stop,
+    .count = count,
     .finish = finish,
     .describe = describe,
     .lost = lost,

@@ -52,6 +52,8 @@ struct syscalls {
     uint64_t drained_ns;
     uint64_t taken, no_memory; /* calls */
     uint64_t errors_lost;
+    struct ap_syscall_other *others_told[AP_SYSCALL_OTHER_ROWS]; /* owned: counts of the spans before */
+    uint64_t other_errors_told[AP_ERRNO_ROWS];                   /* likewise */
     bool deep;
 };
 
@@ -136,10 +138,18 @@ static int open_source(struct ap_source *source, struct ap_error *err)
         ap_log_warn("this kernel has no task iterators (Linux 5.8): calls that go on at the end are not reported");
     syscalls->rows = ap_table_reader_new(loaded->maps.table_0, loaded->maps.table_1);
     syscalls->errors = ap_table_reader_new(loaded->maps.errors_0, loaded->maps.errors_1);
-    source->collect->profile->syscalls = syscalls->table = ap_syscalls_new(source->collect->profile->strings);
-    if (!syscalls->rows || !syscalls->errors || !syscalls->table)
+    if (!syscalls->rows || !syscalls->errors)
         return ap_error_set(err, -ENOMEM, "out of memory");
     return 0;
+}
+
+static int begin(struct ap_source *source)
+{
+    struct ap_profile *profile = source->collect->profile;
+    struct syscalls *syscalls = source->state;
+
+    profile->syscalls = syscalls->table = ap_syscalls_new(profile->strings);
+    return syscalls->table ? 0 : -ENOMEM;
 }
 
 static void free_failures(struct ap_map *failures)
@@ -159,6 +169,7 @@ static void free_failures(struct ap_map *failures)
 static void close_source(struct ap_source *source)
 {
     struct syscalls *syscalls = source->state;
+    uint32_t i;
 
     if (!syscalls)
         return;
@@ -171,6 +182,8 @@ static void close_source(struct ap_source *source)
     ap_map_done_values(&syscalls->bearers);
     ap_map_done_values(&syscalls->bearers_before);
     free_failures(&syscalls->failures);
+    for (i = 0; i < AP_SYSCALL_OTHER_ROWS; i++)
+        free(syscalls->others_told[i]);
     ap_buf_done(&syscalls->in_flight);
     free(syscalls);
 }
@@ -406,16 +419,40 @@ static void add_in_flight(struct syscalls *syscalls)
     }
 }
 
+/* What has come to a row of `others` since the last span; the kernel's row goes on. False when nothing has. */
+static bool take_other(struct syscalls *syscalls, uint32_t number, struct ap_syscall_other *ret_news)
+{
+    struct ap_syscall_other now, *told = syscalls->others_told[number];
+    uint32_t i, highest = 0;
+
+    if (bpf_map__lookup_elem(syscalls->skel->maps.others, &number, sizeof(number), &now, sizeof(now), 0) ||
+        !now.total_ns)
+        return false;
+    if (!told)
+        told = syscalls->others_told[number] = calloc(1, sizeof(*told));
+    if (!told || now.total_ns == told->total_ns)
+        return false; /* without memory it comes with a later span */
+    *ret_news = now;
+    ret_news->total_ns -= told->total_ns;
+    for (i = 0; i < AP_HISTOGRAM_BUCKETS; i++) {
+        ret_news->buckets[i] -= told->buckets[i];
+        highest = ret_news->buckets[i] ? i : highest;
+    }
+    if (now.max_ns == told->max_ns && ap_histogram_upper(highest) < now.max_ns) /* of a span before */
+        ret_news->max_ns = ap_histogram_upper(highest);
+    *told = now;
+    return true;
+}
+
 /* What found no room in the kernel's tables. */
 static void add_others(struct syscalls *syscalls)
 {
-    struct syscall_bpf *skel = syscalls->skel;
     struct ap_syscall_other other;
     struct ap_syscall_row *row;
     uint32_t i, j;
 
     for (i = 0; i < AP_SYSCALL_OTHER_ROWS; i++) {
-        if (bpf_map__lookup_elem(skel->maps.others, &i, sizeof(i), &other, sizeof(other), 0) || !other.total_ns)
+        if (!take_other(syscalls, i, &other))
             continue;
         /* the last row is that of all numbers behind it */
         row = ap_syscalls_row(syscalls->table, 0, 0, OTHER_COMM, AP_SYSCALL_NATIVE,
@@ -436,16 +473,18 @@ static void add_others(struct syscalls *syscalls)
 /* Errors that found no room: of which call is not known. */
 static void add_other_errors(struct syscalls *syscalls)
 {
+    uint64_t count, *told = syscalls->other_errors_told;
     struct ap_syscall_row *row;
-    uint64_t count;
     uint32_t i;
 
     for (i = 1; i < AP_ERRNO_ROWS; i++) {
-        if (bpf_map__lookup_elem(syscalls->skel->maps.other_errors, &i, sizeof(i), &count, sizeof(count), 0) || !count)
+        if (bpf_map__lookup_elem(syscalls->skel->maps.other_errors, &i, sizeof(i), &count, sizeof(count), 0) ||
+            count == told[i])
             continue;
         row = ap_syscalls_row(syscalls->table, 0, 0, OTHER_COMM, AP_SYSCALL_NATIVE, AP_SYSCALL_NUMBER_OTHER);
-        if (!row || ap_syscall_row_error(row, i, count))
-            syscalls->errors_lost += count;
+        if (!row || ap_syscall_row_error(row, i, count - told[i]))
+            syscalls->errors_lost += count - told[i];
+        told[i] = count;
     }
 }
 
@@ -461,34 +500,55 @@ static uint64_t shared_calls(const struct ap_syscalls *table)
     return sum;
 }
 
-static int finish(struct ap_source *source, struct ap_capture *capture, struct ap_account *account)
+static void count(struct ap_source *source, struct ap_account *total)
 {
-    const struct ap_source_env *env = source->env;
-    struct syscalls *syscalls = source->state;
+    const struct syscalls *syscalls = source->state;
     uint64_t c[AP_COUNTER_CNT];
-    int rc;
 
-    add_others(syscalls);
-    add_other_errors(syscalls);
-    add_in_flight(syscalls);
-    ap_syscalls_sort(syscalls->table);
     ap_programs_counters(syscalls->skel->maps.counters, c, NULL);
-    rc = ap_resolve(source->collect, env->modules, env->names, capture, account);
-    /* the account is of the calls; a slow one whose stack was lost is in the table all the same */
+    total->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
+    total->expected = c[AP_COUNTER_MAP_FULL];
+    total->unmatched = c[AP_COUNTER_UNMATCHED];
+}
+
+/* A slow call whose stack was lost is in the table all the same. */
+static void warn_of_lost_stacks(const struct syscalls *syscalls)
+{
+    uint64_t c[AP_COUNTER_CNT];
+
+    ap_programs_counters(syscalls->skel->maps.counters, c, NULL);
     if (c[AP_COUNTER_RING_FULL] + c[AP_COUNTER_NO_SCRATCH])
         ap_log_warn(
             "%llu slow calls have no stack in the flamegraph (they are in the table): use a longer --min-latency",
             (unsigned long long)(c[AP_COUNTER_RING_FULL] + c[AP_COUNTER_NO_SCRATCH]));
+}
+
+static int finish(struct ap_source *source, const struct ap_span *span, struct ap_capture *capture,
+                  struct ap_account *account)
+{
+    const struct ap_source_env *env = source->env;
+    struct syscalls *syscalls = source->state;
+    struct ap_account of_stacks = {0};
+    int rc;
+
+    if (!span->final) /* then stop() did it */
+        empty_tables(syscalls, ap_clock_monotonic_ns());
+    add_others(syscalls);
+    add_other_errors(syscalls);
+    add_in_flight(syscalls);
+    ap_syscalls_sort(syscalls->table);
+    rc = ap_resolve(source->collect, env->modules, env->names, span, capture, &of_stacks); /* the account is of calls */
+    if (span->final)
+        warn_of_lost_stacks(syscalls);
     if (syscalls->errors_lost)
         ap_log_warn("out of memory: the errno of %llu failed calls is not told",
                     (unsigned long long)syscalls->errors_lost);
     memset(source->collect->losses, 0, sizeof(source->collect->losses));
-    account->losses[AP_LOSS_TABLE_FULL] = syscalls->no_memory;
-    account->losses[AP_LOSS_MAP_FULL] = c[AP_COUNTER_MAP_FULL];
-    account->delivered = syscalls->taken - syscalls->no_memory;
-    account->expected = syscalls->taken + c[AP_COUNTER_MAP_FULL];
-    account->folded = shared_calls(syscalls->table);
-    account->unmatched = c[AP_COUNTER_UNMATCHED];
+    account->losses[AP_LOSS_TABLE_FULL] += syscalls->no_memory;
+    account->delivered += syscalls->taken - syscalls->no_memory;
+    account->expected += syscalls->taken;
+    account->folded += shared_calls(syscalls->table);
+    syscalls->taken = syscalls->no_memory = syscalls->errors_lost = 0;
     return rc;
 }
 
@@ -517,10 +577,12 @@ const struct ap_source_ops ap_source_syscall = {
     .kind = AP_KIND_SYSCALL,
     .record_types = 1u << AP_RECORD_SYSCALL,
     .open = open_source,
+    .begin = begin,
     .start = start,
     .record = take_record,
     .tick = tick,
     .stop = stop,
+    .count = count,
     .finish = finish,
     .describe = describe,
     .lost = lost,

@@ -147,14 +147,14 @@ static void what_tells_traces_apart(void **state)
     record.head.pid = ANY;
     take(&record);
     assert_int_equal(collect->trace_cnt, 6);
-    assert_int_equal(collect->profile->series_cnt, 3);
+    assert_int_equal(collect->registry->series_cnt, 3);
     assert_int_equal(collect->samples, 6);
 }
 
 static void series_of_a_sample(void **state)
 {
     struct record record = make(APP, "fifteen bytes!!");
-    const struct ap_profile *profile = collect->profile;
+    const struct ap_profile *profile = collect->registry;
     const struct ap_series *series;
 
     (void)state;
@@ -278,7 +278,7 @@ static void kernel_threads(void **state)
     assert_int_equal(ap_processes_cnt(processes), 1); /* only the app: nothing is looked up for them */
     assert_int_equal(collect->traces[0]->cnt, 1);
     assert_int_equal(collect->traces[0]->flags, 0);
-    assert_int_equal(collect->profile->series[0].exe, 0);
+    assert_int_equal(collect->registry->series[0].exe, 0);
 }
 
 static void longest_stack(void **state)
@@ -477,7 +477,7 @@ static void wakers(void **state)
 {
     struct record wait = make_wait(), waker = make_waker();
     const struct ap_trace *trace = take_wait(&wait, &waker);
-    const struct ap_profile *profile = collect->profile;
+    const struct ap_profile *profile = collect->registry;
     const struct ap_location *thread;
     uint32_t app = app_module();
 

@@ -200,7 +200,9 @@ static void without_asking(void **state)
     assert_int_equal(reason_at(AP_MODULE_ID_NO_MAPPING, 0x1010), AP_UNRESOLVED_NO_MAPPING);
     assert_int_equal(reason_at(AP_MODULE_ID_NAMESPACE, 0x1010), AP_UNRESOLVED_NAMESPACE);
     assert_int_equal(reason_at(file, 0x1010), AP_UNRESOLVED_FILE_GONE);
-    assert_int_equal(reason_at(exe, offset_of((uintptr_t)names_first)), AP_UNRESOLVED_BUDGET); /* nobody wanted it */
+    /* nobody wanted it so far */
+    assert_int_equal(ap_names_find(names, AP_NAME_CODE, exe, offset_of((uintptr_t)names_first), &answer), -EAGAIN);
+    assert_int_equal(ap_names_pending(names, exe), 1);
     unlink(path);
 }
 
@@ -422,6 +424,29 @@ static void most_places(void **state)
     assert_int_equal(reason_at(exe, AP_NAMES_MAX), AP_UNRESOLVED_BUDGET);
 }
 
+/* With many places those that nobody looks up any more are forgotten; the others keep their names, and what is asked
+ * for again is found again. */
+static void idle_places_are_forgotten(void **state)
+{
+    const uint64_t first = offset_of((uintptr_t)names_first);
+    uint32_t i;
+
+    (void)state;
+    for (i = 0; i < AP_NAMES_KEEP + 10; i++)
+        want(first + i);
+    ap_names_settle(names);
+    for (i = 0; i <= AP_NAMES_IDLE_SPANS * 2; i++) {
+        assert_string_equal(function_at(exe, first), "names_first");
+        ap_names_next(names);
+    }
+    assert_int_equal(ap_names_cnt(names), 1);
+    assert_string_equal(function_at(exe, first), "names_first");
+    assert_int_equal(ap_names_find(names, AP_NAME_CODE, exe, first + 1, &answer), -EAGAIN);
+    ap_names_settle(names);
+    assert_string_equal(function_at(exe, first + 1), "names_first");
+    assert_int_equal(ap_names_refused(names), 0);
+}
+
 /* Names outlive the file; what is met afterwards has none until the file is back. */
 static void after_the_release(void **state)
 {
@@ -447,9 +472,18 @@ static void after_the_release(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(names_of_places), TEST(variables),   TEST(without_asking),       TEST(many_at_once),
-        TEST(a_slow_worker),   TEST(timed_out),   TEST(killed_in_the_middle), TEST(hostile_reply),
-        TEST(most_text),       TEST(most_places), TEST(after_the_release),
+        TEST(names_of_places),
+        TEST(variables),
+        TEST(without_asking),
+        TEST(many_at_once),
+        TEST(a_slow_worker),
+        TEST(timed_out),
+        TEST(killed_in_the_middle),
+        TEST(hostile_reply),
+        TEST(most_text),
+        TEST(most_places),
+        TEST(idle_places_are_forgotten),
+        TEST(after_the_release),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -342,6 +342,8 @@ static void paths_of_several_kinds(void **state)
         {"a.pb.gz", AP_KIND_SYSCALL, true, true, AP_FORMAT_PPROF, "a.syscall.pb.gz", AP_FORMAT_PPROF},
         {"a.txt", AP_KIND_CPU, true, true, AP_FORMAT_TEXT, "a.cpu.txt", AP_FORMAT_TEXT},
         {"a.json", AP_KIND_CPU, true, true, AP_FORMAT_JSON, "a.json", AP_FORMAT_JSON}, /* holds them all */
+        {"a.speedscope.json", AP_KIND_LOCK, true, true, AP_FORMAT_SPEEDSCOPE, "a.lock.speedscope.json",
+         AP_FORMAT_SPEEDSCOPE},
         {"-", AP_KIND_CPU, true, true, AP_FORMAT_TEXT, "-", AP_FORMAT_TEXT},
         {"dir.svg/a.svg", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "dir.svg/a.cpu.svg", AP_FORMAT_SVG},
         {"../a.b.svg", AP_KIND_CPU, true, true, AP_FORMAT_SVG, "../a.b.cpu.svg", AP_FORMAT_SVG},

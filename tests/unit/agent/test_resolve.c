@@ -152,9 +152,11 @@ static struct ap_trace *take_wait(const struct record *wait, const struct record
     return ap_collect_end(collect, 1, 100);
 }
 
+static const struct ap_span span = {.final = true};
+
 static void resolve(void)
 {
-    assert_int_equal(ap_resolve(collect, modules, table, capture, &account), 0);
+    assert_int_equal(ap_resolve(collect, modules, table, &span, capture, &account), 0);
 }
 
 static const struct ap_frame *frame_of(uint32_t stack, uint32_t i)
@@ -213,7 +215,7 @@ static void names_and_samples(void **state)
     assert_int_equal(profile->samples[0].count, 3);
     assert_int_equal(profile->samples[0].value, 300);
     assert_int_equal(profile->samples[0].stack, trace->stack);
-    assert_int_equal(profile->samples[0].series, trace->series);
+    assert_int_equal(profile->samples[0].series, trace->profile_series);
     assert_int_equal(account.delivered, 3);
     assert_int_equal(capture->frames_total, 6);
     assert_int_equal(capture->frames_unresolved, 0);
@@ -431,7 +433,7 @@ static void without_names(void **state)
 static void stacks_only(void **state)
 {
     struct record record = make(AP_RECORD_LOCK, "app");
-    struct ap_trace *known, *credited;
+    struct ap_trace *known, *credited, *unwanted;
 
     (void)state;
     add_user(&record, AT(resolve_first));
@@ -439,8 +441,11 @@ static void stacks_only(void **state)
     add_user(&record, BACK_TO(resolve_second));
     credited = ap_collect_sample(collect, &record.head, 0, 0);
     ap_collect_credit(collect, credited, 5, 50);
-    collect->stacks_only = true;
+    add_user(&record, BACK_TO(resolve_second));
+    unwanted = ap_collect_sample(collect, &record.head, 0, 0);
+    collect->stacks_only = known->wanted = credited->wanted = true;
     resolve();
+    assert_int_equal(unwanted->stack, UINT32_MAX);
     expect_stack(known, "resolve_first");
     expect_stack(credited, "resolve_first;resolve_second");
     assert_int_equal(collect->profile->sample_cnt, 0);
@@ -457,8 +462,138 @@ static void known_traces_without_events(void **state)
     add_user(&record, AT(resolve_first));
     trace = ap_collect_sample(collect, &record.head, 0, 0);
     resolve();
-    expect_stack(trace, "resolve_first");
+    assert_int_equal(trace->stack, UINT32_MAX);
+    assert_int_equal(collect->profile->stack_cnt, 0);
     assert_int_equal(collect->profile->sample_cnt, 0);
+}
+
+/* Resolves a span that goes on, and begins the next one; its profile. */
+static struct ap_profile *resolve_span(uint64_t start_ns)
+{
+    const struct ap_span part = {.start_ns = start_ns};
+    struct ap_profile *profile = collect->profile;
+
+    memset(&account, 0, sizeof(account));
+    assert_int_equal(ap_resolve(collect, modules, table, &part, capture, &account), 0);
+    collect->profile = NULL;
+    ap_collect_next(collect, ap_profile_new(profile->kind));
+    assert_non_null(collect->profile);
+    return profile;
+}
+
+static void wait_for_names(void)
+{
+    ap_resolve_want(collect, table);
+    ap_names_settle(table);
+}
+
+static void spans_begin_at_zero(void **state)
+{
+    struct record record = make(AP_RECORD_CPU, "app");
+    struct ap_trace *trace;
+    struct ap_profile *profile;
+
+    (void)state;
+    collect->slot_ns = 1000;
+    record.head.time_ns = 10500;
+    add_user(&record, AT(resolve_first));
+    trace = ap_collect_sample(collect, &record.head, 1, 10);
+    record.head.time_ns = 10900;
+    ap_collect_sample(collect, &record.head, 2, 20);
+    record.head.time_ns = 13000;
+    ap_collect_sample(collect, &record.head, 4, 40);
+    wait_for_names();
+    profile = resolve_span(10000);
+    assert_int_equal(account.delivered, 7);
+    assert_int_equal(profile->sample_cnt, 2);
+    assert_int_equal(profile->samples[0].slot, 0);
+    assert_int_equal(profile->samples[0].count, 3);
+    assert_int_equal(profile->samples[0].value, 30);
+    assert_int_equal(profile->samples[1].slot, 3);
+    assert_int_equal(profile->samples[1].count, 4);
+    assert_string_equal(ap_profile_str(profile, profile->series[profile->samples[0].series].comm), "app");
+    ap_profile_free(profile);
+
+    profile = resolve_span(15000);
+    assert_int_equal(profile->sample_cnt + profile->stack_cnt + profile->series_cnt, 0);
+    ap_profile_free(profile);
+
+    record.head.time_ns = 17000;
+    assert_ptr_equal(ap_collect_sample(collect, &record.head, 1, 10), trace);
+    profile = resolve_span(16000);
+    assert_int_equal(profile->sample_cnt, 1);
+    assert_int_equal(profile->samples[0].count, 1);
+    assert_int_equal(profile->samples[0].slot, 1);
+    ap_profile_free(profile);
+}
+
+/* A name that has not come holds the trace back, not the others; what it had comes with the next span. */
+static void traces_wait_for_names(void **state)
+{
+    struct record record = make(AP_RECORD_CPU, "app"), other = make(AP_RECORD_CPU, "app");
+    struct ap_profile *profile;
+
+    (void)state;
+    collect->slot_ns = 1000;
+    record.head.time_ns = other.head.time_ns = 5000;
+    add_user(&record, AT(resolve_first));
+    ap_collect_sample(collect, &record.head, 1, 10);
+    wait_for_names();
+    add_user(&other, AT(resolve_second));
+    ap_collect_sample(collect, &other.head, 2, 20);
+    profile = resolve_span(0);
+    assert_int_equal(account.delivered, 1);
+    assert_int_equal(collect->held, 2);
+    assert_int_equal(profile->sample_cnt, 1);
+    ap_profile_free(profile);
+
+    other.head.time_ns = 12000;
+    ap_collect_sample(collect, &other.head, 4, 40);
+    wait_for_names();
+    profile = resolve_span(10000);
+    assert_int_equal(account.delivered, 6);
+    assert_int_equal(collect->held, 0);
+    assert_int_equal(profile->sample_cnt, 2);
+    assert_int_equal(profile->samples[0].count, 2); /* of before: at the beginning */
+    assert_int_equal(profile->samples[0].slot, 0);
+    assert_int_equal(profile->samples[1].count, 4);
+    assert_int_equal(profile->samples[1].slot, 2);
+    assert_string_equal(
+        ap_profile_str(profile, profile->frames[profile->stack_frames[profile->stacks[0].first]].function),
+        "resolve_second");
+    ap_profile_free(profile);
+}
+
+/* With many traces those that stay idle are forgotten, with their series; the others go on. */
+static void idle_traces_are_forgotten(void **state)
+{
+    struct record record = make(AP_RECORD_CPU, "busy");
+    struct ap_profile *profile;
+    struct ap_trace *trace;
+    uint32_t i;
+
+    (void)state;
+    add_user(&record, AT(resolve_first));
+    for (i = 0; i < AP_COLLECT_KEEP + 10; i++) {
+        snprintf(record.head.comm, sizeof(record.head.comm), "task-%u", i);
+        ap_collect_sample(collect, &record.head, 1, 1);
+    }
+    wait_for_names();
+    ap_profile_free(resolve_span(0)); /* all of them had something just now */
+    assert_int_equal(collect->trace_cnt, AP_COLLECT_KEEP + 10);
+    snprintf(record.head.comm, sizeof(record.head.comm), "task-7");
+    ap_collect_sample(collect, &record.head, 3, 3);
+    ap_profile_free(resolve_span(0));
+    assert_int_equal(collect->trace_cnt, 1);
+    assert_int_equal(collect->registry->series_cnt, 1);
+    trace = ap_collect_sample(collect, &record.head, 2, 2);
+    assert_ptr_equal(trace, collect->traces[0]);
+    wait_for_names();
+    profile = resolve_span(0);
+    assert_int_equal(profile->sample_cnt, 1);
+    assert_int_equal(profile->samples[0].count, 2);
+    assert_string_equal(ap_profile_str(profile, profile->series[0].comm), "task-7");
+    ap_profile_free(profile);
 }
 
 static void longest_stacks(void **state)
@@ -520,6 +655,9 @@ int main(void)
         TEST(without_names),
         TEST(stacks_only),
         TEST(known_traces_without_events),
+        TEST(spans_begin_at_zero),
+        TEST(traces_wait_for_names),
+        TEST(idle_traces_are_forgotten),
         TEST(longest_stacks),
         TEST(long_wakers),
     };
