@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "cli/commands.h"
 #include "cli/profile.h"
 #include "core/log.h"
 
@@ -15,6 +16,13 @@ static const struct command {
     int (*run)(int argc, char **argv, struct ap_error *err);
 } commands[] = {
     {"profile", "start a command and profile it", ap_cli_profile},
+    {"top", "functions in which time goes, over all agents", ap_cli_top},
+    {"aggregate", "functions, locks or system calls of a range", ap_cli_aggregate},
+    {"diff", "what changed between two ranges", ap_cli_diff},
+    {"query", "the newest batches, or the heaviest stacks", ap_cli_query},
+    {"agents", "who sends, and how they do", ap_cli_agents},
+    {"export", "write what is stored to a file", ap_cli_export},
+    {"import", "store profiles from files", ap_cli_import},
 };
 
 #define COMMAND_CNT (sizeof(commands) / sizeof(commands[0]))
