@@ -8,7 +8,7 @@ FUZZ_TIME ?= 60
 export FUZZ_TIME
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-asan run test lint format docs bench fuzz test-kernels clean
+.PHONY: help deps build build-asan run demo test lint format docs bench fuzz test-kernels clean
 
 help:
 	@echo 'usage: make TARGET'
@@ -26,7 +26,10 @@ build-asan: ## the same with address and undefined-behaviour sanitizers, in buil
 	@scripts/deps build
 	@scripts/build build-asan
 
-run: build ## profile a demo load for 15 seconds into flamegraph.svg
+run: build ## aggregator with its store and agent on this machine, until Ctrl-C
+	@scripts/run
+
+demo: build ## profile a demo load for 15 seconds into flamegraph.svg
 	@scripts/run-demo
 
 test: ## everything that CI checks

@@ -97,7 +97,7 @@ static void check_sums(const struct ap_collect *collect)
         const struct ap_trace *trace = collect->traces[i];
 
         check(trace->cnt > 0 && trace->cnt <= FRAMES_MAX);
-        check(trace->series < collect->profile->series_cnt);
+        check(trace->series < collect->registry->series_cnt);
         for (j = 0; j < trace->cnt; j++)
             check(trace->locations[j] < collect->location_cnt);
         samples += trace->count;

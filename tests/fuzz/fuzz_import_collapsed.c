@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Collapsed stacks, from anybody. What is taken must be sound: every format can write it, with the same sums. */
+#include "import.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_import(AP_IMPORT_COLLAPSED, data, size);
+    return 0;
+}
