@@ -96,6 +96,7 @@ class Process:
 
     def __init__(self, command, nice=0, **options):
         def prepare():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job would have it ignored
             die_with_parent()
             if nice:
                 os.nice(nice)
