@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What the store takes and answers: bench-store DATA_DIR [ROWS]
+/* What the store takes and answers: bench-store DATA_DIR [ROWS], with 0 rows what is there is asked again.
  *
  * Commits ROWS (100 million) CPU samples of the shape below, in groups of half a million from 20 agents, and prints
  * rows a second, bytes a row, the time of a flamegraph's query, and memory; and, beside it, what the embedded store
@@ -26,7 +26,7 @@
 #define GROUP_ROWS     500000
 #define HOURS          24
 #define ROWS_DEFAULT   100000000ull
-#define QUERIES        50
+#define QUERIES        30
 #define CEILING_GROUPS 20
 /* Bytes that a sample takes in a batch on the wire, about: the journal keeps them. */
 #define PAYLOAD_PER_SAMPLE 3
@@ -223,6 +223,50 @@ static void commit_all(struct bench *bench, uint64_t rows_wanted)
     }
 }
 
+/* ---- Small commits ---- */
+
+static int compare_doubles(const void *a, const void *b);
+
+/* One batch of a few seconds at a time, as a lone agent sends them: how long an acknowledgement takes. */
+static void commit_small(struct bench *bench, const char *name)
+{
+    double took[QUERIES];
+
+    for (unsigned i = 0; i < QUERIES; i++) {
+        struct ap_error err = {0};
+        bool duplicate = false;
+
+        refill(bench->pushes[0], bench->start_ns + i * 5 * AP_NS_PER_SEC, 5 * AP_NS_PER_SEC, 500);
+        struct ap_rows *rows = ap_rows_new(bench->pushes[0], "", 0, 0, &err);
+        check(rows != NULL ? 0 : err.code, &err);
+        uint64_t begin = ap_clock_monotonic_ns();
+        check(ap_storage_commit(bench->storage, &rows, 1, &duplicate, &err), &err);
+        took[i] = seconds(begin);
+        rows->push = NULL;
+        ap_rows_free(rows);
+    }
+    qsort(took, QUERIES, sizeof(took[0]), compare_doubles);
+    printf("one batch of 500 samples%s: p50 %.0f ms, p99 %.0f ms to the acknowledgement\n", name,
+           took[QUERIES / 2] * 1e3, took[QUERIES * 99 / 100] * 1e3);
+}
+
+/* What it costs that an acknowledged batch survives a power failure. */
+static void set_fsync(struct bench *bench, bool on)
+{
+    static const enum ap_store_table tables[] = {AP_TABLE_SAMPLES, AP_TABLE_SAMPLES_1M, AP_TABLE_SAMPLES_1H,
+                                                 AP_TABLE_BATCHES};
+    struct ap_store *store = ap_storage_engine(bench->storage);
+    struct ap_error err = {0};
+    char sql[200];
+
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+        snprintf(sql, sizeof(sql),
+                 "ALTER TABLE aperture.%s MODIFY SETTING fsync_after_insert = %d, fsync_part_directory = %d",
+                 ap_table_def(tables[i])->name, on, on);
+        check(store->ops->exec(store->backend, sql, &err), &err);
+    }
+}
+
 /* ---- The ceiling ---- */
 
 static void keep_block(const struct ap_block *from, struct ap_block *to, const struct ap_sql_features *features)
@@ -305,6 +349,7 @@ static void ask(struct bench *bench, const char *name, const struct ap_storage_s
     char source[8] = "";
 
     store->features.full = !raw; /* roll-ups are of full servers */
+    uint64_t cpu = ap_clock_cpu_ns();
     for (unsigned i = 0; i < QUERIES; i++) {
         uint64_t begin = ap_clock_monotonic_ns();
 
@@ -318,9 +363,10 @@ static void ask(struct bench *bench, const char *name, const struct ap_storage_s
         ap_stack_sums_done(&sums);
     }
     store->features.full = true;
+    cpu = (ap_clock_cpu_ns() - cpu) / QUERIES;
     qsort(took, QUERIES, sizeof(took[0]), compare_doubles);
-    printf("%-34s from %-3s: p50 %4.0f ms, p99 %4.0f ms (%zu stacks, %" PRIu64 " events)\n", name, source,
-           took[QUERIES / 2] * 1e3, took[QUERIES * 99 / 100] * 1e3, stacks, count);
+    printf("%-34s from %-3s: p50 %4.0f ms, p99 %4.0f ms, %4.0f ms of CPU time (%zu stacks, %" PRIu64 " events)\n", name,
+           source, took[QUERIES / 2] * 1e3, took[QUERIES * 99 / 100] * 1e3, (double)cpu / 1e6, stacks, count);
 }
 
 static void ask_all(struct bench *bench)
@@ -404,6 +450,25 @@ static struct ap_push *no_decode(const void *payload, size_t payload_sz, struct 
     return NULL;
 }
 
+static void fill(struct bench *bench, uint64_t rows)
+{
+    printf("plain inserts of the same columns: %.2f M rows/s\n", ceiling(bench) / 1e6);
+    commit_small(bench, "");
+    set_fsync(bench, false);
+    commit_small(bench, " without fsync of parts");
+    set_fsync(bench, true);
+    bench->rows_s = 0;
+    uint64_t cpu = ap_clock_cpu_ns();
+    /* making samples up is part of it, but not of what is reported */
+    commit_all(bench, rows);
+    bench->cpu_s = (double)(ap_clock_cpu_ns() - cpu) / 1e9;
+    printf("rows of batches: %.2f M samples/s on one core\n", (double)bench->rows / bench->rows_s / 1e6);
+    printf("committed: %" PRIu64 " rows in %.1f s: %.2f M/s; CPU seconds: %.1f in all, %.1f making rows, %.1f in the "
+           "committing thread\n",
+           bench->rows, bench->commit_s, (double)bench->rows / bench->commit_s / 1e6, bench->cpu_s, bench->rows_s,
+           bench->own_s);
+}
+
 int main(int argc, char **argv)
 {
     struct bench bench = {0};
@@ -429,17 +494,8 @@ int main(int argc, char **argv)
     bench.end_ns = bench.start_ns + HOURS * 3600 * AP_NS_PER_SEC;
     for (unsigned a = 0; a < AGENTS; a++)
         bench.pushes[a] = make_push(a);
-    printf("plain inserts of the same columns: %.2f M rows/s\n", ceiling(&bench) / 1e6);
-    bench.rows_s = 0;
-    uint64_t cpu = ap_clock_cpu_ns();
-    /* making samples up is part of it, but not of what is reported */
-    commit_all(&bench, rows);
-    bench.cpu_s = (double)(ap_clock_cpu_ns() - cpu) / 1e9;
-    printf("rows of batches: %.2f M samples/s on one core\n", (double)bench.rows / bench.rows_s / 1e6);
-    printf("committed: %" PRIu64 " rows in %.1f s: %.2f M/s; CPU seconds: %.1f in all, %.1f making rows, %.1f in the "
-           "committing thread\n",
-           bench.rows, bench.commit_s, (double)bench.rows / bench.commit_s / 1e6, bench.cpu_s, bench.rows_s,
-           bench.own_s);
+    if (rows > 0)
+        fill(&bench, rows);
     print_memory("committed:");
     print_sizes(&bench);
     ask_all(&bench);

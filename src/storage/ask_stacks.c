@@ -52,7 +52,7 @@ int ap_ask_stacks(void *engine, const struct ap_storage_scope *scope, struct ap_
 
     if (r != 0)
         return r;
-    const struct ap_sql_plan plan = ap_sql_plan(scope, &store->features, 0, NULL);
+    const struct ap_sql_plan plan = ap_store_plan(store, scope, 0, NULL);
     sums.source = plan.source;
     if (plan.cnt == 0) { /* not even one slot */
         *ret_sums = sums;

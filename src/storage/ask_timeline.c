@@ -218,7 +218,7 @@ int ap_ask_timeline(void *engine, const struct ap_storage_scope *scope, uint64_t
 
     if (r != 0)
         return r;
-    line.plan = ap_sql_plan(scope, &line.store->features, step_ns, label);
+    line.plan = ap_store_plan(line.store, scope, step_ns, label);
     if (line.plan.cnt > 0 && label != NULL)
         r = ask_top(&line, group_max, &more, err);
     if (r == 0 && line.plan.cnt > 0)

@@ -15,18 +15,20 @@
 
 #define T    "DateTime('UTC')"
 #define ZSTD "ZSTD(1)"
+/* Numbers that mostly need few of their bits: a quarter of the bytes, and read five times as fast. */
+#define T64_ZSTD "T64, ZSTD(1)"
 
 /* Stored by hour and stack: neighbours agree in everything but series, time and slot, which are narrow. See
  * docs/storage.md for the layouts that were measured. */
 static const struct ap_col_def samples[AP_SAMPLES_COLS] = {
-    {"kind", AP_COL_U8, NULL, ZSTD},   {"series", AP_COL_U64, NULL, ZSTD}, {"t", AP_COL_U32, T, "T64, " ZSTD},
-    {"slot", AP_COL_U8, NULL, ZSTD},   {"stack", AP_COL_U64, NULL, ZSTD},  {"count", AP_COL_U64, NULL, ZSTD},
+    {"kind", AP_COL_U8, NULL, ZSTD},   {"series", AP_COL_U64, NULL, ZSTD}, {"t", AP_COL_U32, T, T64_ZSTD},
+    {"slot", AP_COL_U8, NULL, ZSTD},   {"stack", AP_COL_U64, NULL, ZSTD},  {"count", AP_COL_U64, NULL, T64_ZSTD},
     {"value", AP_COL_U64, NULL, ZSTD},
 };
 
 static const struct ap_col_def rollup[AP_ROLLUP_COLS] = {
-    {"kind", AP_COL_U8, NULL, ZSTD},   {"series", AP_COL_U64, NULL, ZSTD}, {"t", AP_COL_U32, T, "Delta, " ZSTD},
-    {"stack", AP_COL_U64, NULL, ZSTD}, {"count", AP_COL_U64, NULL, ZSTD},  {"value", AP_COL_U64, NULL, ZSTD},
+    {"kind", AP_COL_U8, NULL, ZSTD},   {"series", AP_COL_U64, NULL, ZSTD},    {"t", AP_COL_U32, T, "Delta, " ZSTD},
+    {"stack", AP_COL_U64, NULL, ZSTD}, {"count", AP_COL_U64, NULL, T64_ZSTD}, {"value", AP_COL_U64, NULL, ZSTD},
 };
 
 static const struct ap_col_def stacks[AP_STACKS_COLS] = {
@@ -226,6 +228,11 @@ static uint64_t raw_retention_max_s(const struct ap_storage_opts *opts)
             max = raw_retention_s(opts, kind);
     }
     return max;
+}
+
+uint64_t ap_schema_raw_retention_s(const struct ap_storage_opts *opts, uint8_t kind)
+{
+    return kind != 0 ? raw_retention_s(opts, kind) : raw_retention_max_s(opts);
 }
 
 uint64_t ap_schema_retention_s(const struct ap_storage_opts *opts, enum ap_store_table table)

@@ -199,6 +199,8 @@ struct ap_schema_place {
 /* The statements of this version, in order; `i` counts up from 0 until false. Appended to `ret`. */
 bool ap_schema_statement(const struct ap_schema_place *place, const struct ap_sql_features *features,
                          const struct ap_storage_opts *opts, unsigned i, struct ap_buf *ret);
+/* How long samples of a kind are kept, seconds; of kind 0 the longest of all. */
+uint64_t ap_schema_raw_retention_s(const struct ap_storage_opts *opts, uint8_t kind);
 /* Appends the expression of a table's TTL. */
 void ap_schema_ttl_text(const struct ap_storage_opts *opts, enum ap_store_table table, struct ap_buf *ret);
 /* Longest time that a table keeps rows, seconds. */

@@ -10,8 +10,10 @@
 #define SLOTS_PER_SEC    (AP_NS_PER_SEC / AP_PUSH_SLOT_NS)
 #define SLOTS_PER_MINUTE (60 * SLOTS_PER_SEC)
 #define SLOTS_PER_HOUR   (3600 * SLOTS_PER_SEC)
-/* Roll-ups are asked when a range has at least so many whole steps: below that, reading what is exact is as quick. */
-#define STEPS_MIN 4
+/* Whole hours that are worth asking the roll-up, and the range from which the one of minutes is read although its ends
+ * are not whole minutes: samples are ordered by hour, so that even a second at an end costs reading its hour. */
+#define HOURS_MIN   4
+#define MINUTES_MIN (6 * SLOTS_PER_HOUR)
 
 void ap_sql_hex(struct ap_buf *sql, const char *text, size_t len)
 {
@@ -124,19 +126,30 @@ static void add_piece(struct ap_sql_plan *plan, enum ap_store_table table, uint6
         plan->pieces[plan->cnt++] = (struct ap_sql_piece){table, {from, to}};
 }
 
-/* [from, to) without its whole minutes. */
-static void add_minutes(struct ap_sql_plan *plan, uint64_t from, uint64_t to, bool minutes)
+/* [from, to): whole minutes from their roll-up, what is left from samples. */
+static void add_minutes(struct ap_sql_plan *plan, uint64_t from, uint64_t to)
 {
     uint64_t first = (from + SLOTS_PER_MINUTE - 1) / SLOTS_PER_MINUTE * SLOTS_PER_MINUTE;
     uint64_t last = to / SLOTS_PER_MINUTE * SLOTS_PER_MINUTE;
 
-    if (!minutes || first >= last) {
+    if (first >= last) {
         add_piece(plan, AP_TABLE_SAMPLES, from, to);
         return;
     }
     add_piece(plan, AP_TABLE_SAMPLES, from, first);
     add_piece(plan, AP_TABLE_SAMPLES_1M, first, last);
     add_piece(plan, AP_TABLE_SAMPLES, last, to);
+}
+
+/* [from, to), which has no hours to be taken from a roll-up. */
+static void add_range(struct ap_sql_plan *plan, uint64_t from, uint64_t to, bool minutes, uint64_t raw_since)
+{
+    bool whole = from % SLOTS_PER_MINUTE == 0 && to % SLOTS_PER_MINUTE == 0;
+
+    if (minutes && (whole || from < raw_since || to - from >= MINUTES_MIN))
+        add_minutes(plan, from, to);
+    else
+        add_piece(plan, AP_TABLE_SAMPLES, from, to);
 }
 
 /* Roll-ups have series without their pids. */
@@ -167,30 +180,23 @@ struct ap_sql_plan ap_sql_plan_series(const struct ap_storage_scope *scope)
 }
 
 struct ap_sql_plan ap_sql_plan(const struct ap_storage_scope *scope, const struct ap_sql_features *features,
-                               uint64_t step_ns, const char *label)
+                               const struct ap_sql_wish *wish)
 {
-    bool rollups = features->full && !needs_pid(scope, label);
     struct ap_slots slots = ap_slots_of(scope->from_ns, scope->to_ns);
     struct ap_sql_plan plan = {.source = "raw"};
     uint64_t first = (slots.from + SLOTS_PER_HOUR - 1) / SLOTS_PER_HOUR * SLOTS_PER_HOUR;
     uint64_t last = slots.to / SLOTS_PER_HOUR * SLOTS_PER_HOUR;
-    bool hours =
-        rollups && step_ns % (3600 * AP_NS_PER_SEC) == 0 && last > first && last - first >= STEPS_MIN * SLOTS_PER_HOUR;
-    bool minutes =
-        rollups && step_ns % (60 * AP_NS_PER_SEC) == 0 && slots.to - slots.from >= (STEPS_MIN + 1) * SLOTS_PER_MINUTE;
+    bool rollups = features->full && !needs_pid(scope, wish->label);
+    bool minutes = rollups && wish->step_ns % (60 * AP_NS_PER_SEC) == 0;
+    bool hours = rollups && wish->step_ns % (3600 * AP_NS_PER_SEC) == 0 && last > first &&
+                 last - first >= HOURS_MIN * SLOTS_PER_HOUR;
 
-    if (!hours) {
-        add_minutes(&plan, slots.from, slots.to, minutes);
-    } else {
-        /* Edges: at most two minutes' pieces would make seven, so each edge is one or two. */
-        uint64_t from_minute = (slots.from + SLOTS_PER_MINUTE - 1) / SLOTS_PER_MINUTE * SLOTS_PER_MINUTE;
-        uint64_t to_minute = slots.to / SLOTS_PER_MINUTE * SLOTS_PER_MINUTE;
-
-        add_piece(&plan, AP_TABLE_SAMPLES, slots.from, from_minute);
-        add_piece(&plan, AP_TABLE_SAMPLES_1M, from_minute, first);
+    if (hours) {
+        add_range(&plan, slots.from, first, minutes, wish->raw_since);
         add_piece(&plan, AP_TABLE_SAMPLES_1H, first, last);
-        add_piece(&plan, AP_TABLE_SAMPLES_1M, last, to_minute);
-        add_piece(&plan, AP_TABLE_SAMPLES, to_minute, slots.to);
+        add_range(&plan, last, slots.to, minutes, wish->raw_since);
+    } else {
+        add_range(&plan, slots.from, slots.to, minutes, wish->raw_since);
     }
     for (unsigned i = 0; i < plan.cnt; i++) {
         if (plan.pieces[i].table == AP_TABLE_SAMPLES_1H)

@@ -42,10 +42,14 @@ struct ap_sql_plan {
     unsigned cnt;
     const char *source; /* "raw", "1m", "1h": the coarsest */
 };
-/* `step_ns`: roll-ups coarser than this are not of use; 0 = any. `label`: one that is asked for besides the scope's,
- * or NULL: what roll-ups do not have (pid) is read from samples. */
+/* What decides about a plan besides the scope. */
+struct ap_sql_wish {
+    uint64_t step_ns;   /* roll-ups coarser than this are not of use; 0 = any */
+    const char *label;  /* asked for besides the scope's, or NULL: what roll-ups do not have (pid) is in samples only */
+    uint64_t raw_since; /* slot before which samples may have been removed */
+};
 struct ap_sql_plan ap_sql_plan(const struct ap_storage_scope *scope, const struct ap_sql_features *features,
-                               uint64_t step_ns, const char *label);
+                               const struct ap_sql_wish *wish);
 /* Where the series of a range are read from: series_1h and samples. */
 struct ap_sql_plan ap_sql_plan_series(const struct ap_storage_scope *scope);
 /* Appends "FROM TABLE WHERE conditions" of a piece: kind, time, series. */

@@ -43,6 +43,20 @@ int ap_store_query(struct ap_store *store, const struct ap_buf *sql, struct ap_s
     return r != 0 ? r : query(store, sql, AP_SQL_QUERY_S, ret_result, err);
 }
 
+struct ap_sql_plan ap_store_plan(const struct ap_store *store, const struct ap_storage_scope *scope, uint64_t step_ns,
+                                 const char *label)
+{
+    uint64_t now_s = ap_clock_realtime_ns() / AP_NS_PER_SEC,
+             kept_s = ap_schema_raw_retention_s(&store->opts, scope->kind);
+    const struct ap_sql_wish wish = {
+        .step_ns = step_ns,
+        .label = label,
+        .raw_since = now_s > kept_s ? (now_s - kept_s) * (AP_NS_PER_SEC / AP_PUSH_SLOT_NS) : 0,
+    };
+
+    return ap_sql_plan(scope, &store->features, &wish);
+}
+
 /* ---- Opening ---- */
 
 /* "26.7.2.1" as 2607. */
@@ -425,7 +439,10 @@ static int finish_pending(struct ap_store *store, struct ap_error *err)
     for (size_t i = 0; i < group.batch_cnt && r == 0; i++) {
         rows[i] = rows_of(store, &group.batches[i], err);
         if (rows[i] == NULL)
-            r = ap_error_prefix(err, "a batch in the journal cannot be read");
+            r = ap_error_prefix(err,
+                                "a batch in %s/journal cannot be read (without that file the store opens, and the "
+                                "agents' newest batches may be there in part)",
+                                store->data_dir);
     }
     if (r == 0)
         r = insert_group(store, group.id, rows, group.batch_cnt, true, err);

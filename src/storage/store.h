@@ -49,6 +49,9 @@ int ap_store_ensure(struct ap_store *store, struct ap_error *err);
 /* Ensures, then asks. The statement is `sql`, whose error is reported too. */
 int ap_store_query(struct ap_store *store, const struct ap_buf *sql, struct ap_sql_result *ret_result,
                    struct ap_error *err);
+/* Where to read samples from, as things are now; see struct ap_sql_wish. The store is open. */
+struct ap_sql_plan ap_store_plan(const struct ap_store *store, const struct ap_storage_scope *scope, uint64_t step_ns,
+                                 const char *label);
 /* The words for an answer that cannot be read: -EIO. */
 int ap_store_bad_answer(struct ap_error *err);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* A store at the end of a pipe, for tests that stop servers, fill disks and kill this program: store_tool DATA_DIR
+/* A store at the end of a pipe, for tests that stop servers, fill disks and kill this program: store_tool [DATA_DIR]
  *
  * Reads lines: "commit FIRST COUNT SAMPLES" (batches FIRST .. FIRST + COUNT - 1, one group), "count" (samples stored,
  * from samples and from roll-ups), "batches", "ready". Answers each with one line: "ok ..." or "error CODE WORDS".
- * APERTURE_TEST_CLICKHOUSE names a server; without it the store is the embedded one. */
+ * APERTURE_TEST_CLICKHOUSE names a server; without it the store is the embedded one. Without DATA_DIR it is memory. */
 #include "made.h"
 
 #include "core/clock.h"
@@ -120,11 +120,12 @@ int main(int argc, char **argv)
     struct ap_error err = {0};
     char line[256];
 
-    if (argc < 2)
-        return 2;
     struct ap_storage_opts opts = {
-        .kind = server != NULL ? AP_STORAGE_CLICKHOUSE : AP_STORAGE_CHDB,
-        .data_dir = argv[1],
+        .kind = argc < 2         ? AP_STORAGE_MEMORY
+                : server != NULL ? AP_STORAGE_CLICKHOUSE
+                                 : AP_STORAGE_CHDB,
+        .data_dir = argc < 2 ? NULL : argv[1],
+        .memory_sz = UINT64_C(1) << 30,
         .chdb_library = getenv("APERTURE_CHDB_LIBRARY"),
         .endpoint = server,
         .decode = made_decode,

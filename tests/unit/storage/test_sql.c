@@ -40,6 +40,14 @@ static void check_plan(const struct ap_storage_scope *scope, const struct ap_sql
         assert_int_equal(plan->cnt, 0);
 }
 
+static struct ap_sql_plan plan_of(const struct ap_storage_scope *scope, const struct ap_sql_features *features,
+                                  uint64_t step_ns, const char *label, uint64_t raw_since)
+{
+    const struct ap_sql_wish wish = {.step_ns = step_ns, .label = label, .raw_since = raw_since};
+
+    return ap_sql_plan(scope, features, &wish);
+}
+
 static void test_plans(void **state)
 {
     (void)state;
@@ -57,13 +65,13 @@ static void test_plans(void **state)
         scope.from_ns =
             base + numbers[0] % (2 * HOUR) / (numbers[2] % 3 == 0 ? MIN : 1) * (numbers[2] % 3 == 0 ? MIN : 1);
         scope.to_ns = scope.from_ns + 1 + numbers[1] % (i % 2 == 0 ? 12 * HOUR : 10 * MIN);
-        struct ap_sql_plan plan = ap_sql_plan(&scope, &full, 0, NULL);
+        struct ap_sql_plan plan = plan_of(&scope, &full, 0, NULL, seed % 2 == 0 ? 0 : ap_slots_of(base + HOUR, 0).from);
         check_plan(&scope, &plan);
-        plan = ap_sql_plan(&scope, &full, 60 * AP_NS_PER_SEC, "comm");
+        plan = plan_of(&scope, &full, 60 * AP_NS_PER_SEC, "comm", 0);
         check_plan(&scope, &plan);
         for (unsigned p = 0; p < plan.cnt; p++)
             assert_int_not_equal(plan.pieces[p].table, AP_TABLE_SAMPLES_1H);
-        plan = ap_sql_plan(&scope, &old, 0, NULL);
+        plan = plan_of(&scope, &old, 0, NULL, UINT64_MAX);
         check_plan(&scope, &plan);
         assert_string_equal(plan.source, "raw");
         plan = ap_sql_plan_series(&scope);
@@ -78,21 +86,24 @@ static void test_sources(void **state)
     const struct ap_value_set pid = {.label = "pid", .values = one, .value_cnt = 1};
     struct ap_storage_scope scope = {.kind = 1, .from_ns = 10 * HOUR, .to_ns = 34 * HOUR};
 
-    assert_string_equal(ap_sql_plan(&scope, &full, 0, NULL).source, "1h");
-    assert_int_equal(ap_sql_plan(&scope, &full, 0, NULL).cnt, 1);
-    assert_string_equal(ap_sql_plan(&scope, &full, 60 * AP_NS_PER_SEC, NULL).source, "1m");
-    assert_string_equal(ap_sql_plan(&scope, &full, 20000000, NULL).source, "raw");
-    assert_string_equal(ap_sql_plan(&scope, &full, 0, "pid").source, "raw");
+    assert_string_equal(plan_of(&scope, &full, 0, NULL, 0).source, "1h");
+    assert_int_equal(plan_of(&scope, &full, 0, NULL, 0).cnt, 1);
+    assert_string_equal(plan_of(&scope, &full, 60 * AP_NS_PER_SEC, NULL, 0).source, "1m");
+    assert_string_equal(plan_of(&scope, &full, 20000000, NULL, 0).source, "raw");
+    assert_string_equal(plan_of(&scope, &full, 0, "pid", 0).source, "raw");
     scope.from_ns++;
-    assert_int_equal(ap_sql_plan(&scope, &full, 0, NULL).cnt, 3); /* most of a minute, 59 minutes, hours */
+    assert_int_equal(plan_of(&scope, &full, 0, NULL, 0).cnt, 2);          /* most of an hour of samples, hours */
+    assert_int_equal(plan_of(&scope, &full, 0, NULL, UINT64_MAX).cnt, 3); /* samples are gone: minutes in between */
     scope.sets = &pid;
     scope.set_cnt = 1;
-    assert_string_equal(ap_sql_plan(&scope, &full, 0, NULL).source, "raw");
+    assert_string_equal(plan_of(&scope, &full, 0, NULL, 0).source, "raw");
     scope.set_cnt = 0;
-    scope.to_ns = scope.from_ns + 2 * MIN;
-    assert_string_equal(ap_sql_plan(&scope, &full, 0, NULL).source, "raw");
     scope.to_ns = scope.from_ns + 20 * MIN;
-    assert_string_equal(ap_sql_plan(&scope, &full, 0, NULL).source, "1m");
+    assert_string_equal(plan_of(&scope, &full, 0, NULL, 0).source, "raw");
+    assert_string_equal(plan_of(&scope, &full, 0, NULL, UINT64_MAX).source, "1m");
+    scope.from_ns--;
+    scope.to_ns--;
+    assert_string_equal(plan_of(&scope, &full, 0, NULL, 0).source, "1m");
 }
 
 /* No byte of a caller's text stands in a statement but as hex digits. */
