@@ -84,7 +84,8 @@ def test_runs_until_the_last_target_ends(out):
 @pytest.mark.sanitizer
 def test_duration_is_kept(out):
     document = support.profile(out, "--duration", "700ms", "-F", 99)
-    assert 0.7e9 <= document.cpu["duration_ns"] < 1.5e9
+    slack = 5e9 if "asan" in support.BUILD.name else 1.5e9  # the first look at a host's programs is slow there
+    assert 0.7e9 <= document.cpu["duration_ns"] < slack
 
 
 # Usage
