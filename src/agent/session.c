@@ -385,24 +385,23 @@ static void release_files(struct session *s, uint64_t now)
 static struct ap_capture *finish_span(struct session *s, bool final, struct ap_error *err);
 static uint64_t used_cpu_ns(const struct session *s);
 
-/* Hands the span on. Without memory for it the recording goes on, and the span with it. */
-static void end_span(struct session *s)
+/* Hands the span on. Without memory for it parts of it are gone, so the recording ends with an error. */
+static int end_span(struct session *s, struct ap_error *err)
 {
-    struct ap_error err = {0};
     struct ap_capture *capture;
 
     s->cpu_ns = used_cpu_ns(s) - s->cpu_start_ns;
-    capture = finish_span(s, false, &err);
-
-    if (capture)
-        s->sink->take(s->sink->ctx, capture);
-    else
-        ap_log_warn("%s", err.text);
+    capture = finish_span(s, false, err);
+    if (!capture)
+        return err->code;
+    s->sink->take(s->sink->ctx, capture);
+    return 0;
 }
 
-static void take_tick(struct session *s)
+static int take_tick(struct session *s, struct ap_error *err)
 {
     uint64_t expirations, now = ap_clock_monotonic_ns();
+    int rc = 0;
 
     while (read(s->timer_fd, &expirations, sizeof(expirations)) > 0)
         ;
@@ -420,9 +419,10 @@ static void take_tick(struct session *s)
         ap_names_pump(s->names, now);
     }
     if (s->sink && !s->done && now - s->span_ns >= s->config->push_interval_ns)
-        end_span(s);
+        rc = end_span(s, err);
     if (s->progress.on)
         show_progress(s, now);
+    return rc;
 }
 
 /* Milliseconds until the end of the recording, for a wait that does not overshoot it; -1 = open-ended. */
@@ -438,9 +438,9 @@ static int wait_ms(const struct session *s)
 static int record(struct session *s, struct ap_error *err)
 {
     struct epoll_event events[EPOLL_EVENTS_MAX];
-    int cnt, i;
+    int cnt, i, rc = 0;
 
-    while (!s->done) {
+    while (!s->done && !rc) {
         cnt = epoll_wait(s->epoll_fd, events, EPOLL_EVENTS_MAX, wait_ms(s));
         if (cnt < 0 && errno != EINTR)
             return ap_error_errno(err, -errno, "cannot wait for samples");
@@ -453,9 +453,9 @@ static int record(struct session *s, struct ap_error *err)
             else if (events[i].data.u64 >= WATCH_PID)
                 take_pid_end(s, events[i].data.u64 - WATCH_PID);
         }
-        take_tick(s);
+        rc = take_tick(s, err);
     }
-    return 0;
+    return rc;
 }
 
 static int tell_ready(const struct session *s, struct ap_error *err)

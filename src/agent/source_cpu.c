@@ -230,10 +230,12 @@ static uint64_t missed_ticks(const struct sampler *sampler, const uint64_t *valu
 /* expected = delivered + lost, as docs/accounting.md defines it. */
 static void count(struct ap_source *source, struct ap_account *total)
 {
-    const struct sampler *sampler = source->state;
+    struct sampler *sampler = source->state;
     uint64_t *values = calloc(AP_COUNTER_CNT * ap_programs_cpus(), sizeof(*values));
     uint64_t c[AP_COUNTER_CNT];
 
+    if (sampler->running) /* else stop() did; what a CPU idled since the last look is not missed */
+        add_idle(sampler);
     ap_programs_counters(sampler->skel->maps.counters, c, values);
     /* only the clock tells how often it should have fired: hardware counters adapt their period */
     if (values && sampler->config->event == AP_EVENT_CPU_CLOCK)

@@ -6,12 +6,12 @@
 #include "format/json.h"
 #include "model/locks.h"
 #include "model/syscalls.h"
+#include "model/window.h"
 
 #include <errno.h>
 #include <string.h>
 
 /* What is asked about when no time is given. */
-#define RANGE_NS (3600 * AP_NS_PER_SEC)
 /* The same for heatmaps: as many columns as a screen shows. */
 #define HEATMAP_NS (600 * AP_NS_PER_SEC)
 /* Groups of a timeline. */
@@ -163,7 +163,7 @@ int ap_api_get_flamegraph(struct ap_api_request *request, struct ap_error *err)
     int r = choose_format(request, &binary, err);
 
     if (r == 0)
-        r = ap_api_params_finish(params, AP_KIND_CPU, RANGE_NS, err);
+        r = ap_api_params_finish(params, AP_KIND_CPU, AP_WINDOW_NS, err);
     if (r == 0)
         r = ap_query_tree(request->api->query, &params->selector, (const char *const *)params->path, params->path_cnt,
                           or_default(params->max_nodes, AP_QUERY_NODES_DEFAULT), &tree, err);
@@ -186,7 +186,7 @@ int ap_api_get_top(struct ap_api_request *request, struct ap_error *err)
 {
     struct ap_api_params *params = &request->params;
     struct ap_functions_answer answer = {0};
-    int r = ap_api_params_finish(params, AP_KIND_CPU, RANGE_NS, err);
+    int r = ap_api_params_finish(params, AP_KIND_CPU, AP_WINDOW_NS, err);
 
     if (r == 0)
         r = ap_query_functions(request->api->query, &params->selector,
@@ -216,7 +216,7 @@ int ap_api_post_aggregate(struct ap_api_request *request, struct ap_error *err)
     if (r == 0 && request->body.len > 0)
         r = ap_api_params_set_json(params, request->body.data, request->body.len, NULL, NULL, err);
     if (r == 0)
-        r = ap_api_params_finish(params, AP_KIND_CPU, RANGE_NS, err);
+        r = ap_api_params_finish(params, AP_KIND_CPU, AP_WINDOW_NS, err);
     if (r == 0)
         r = ap_query_aggregate(request->api->query, &params->selector,
                                or_default(params->limit, AP_QUERY_LIMIT_DEFAULT), (size_t)params->max_nodes, &answer,
@@ -271,8 +271,8 @@ static int diff_windows(struct ap_api_params *params, struct ap_api_params *befo
         after->has_to = params->has_to;
     }
     if (r == 0)
-        r = ap_api_params_finish(after, params->selector.kind != 0 ? params->selector.kind : AP_KIND_CPU, RANGE_NS / 2,
-                                 err);
+        r = ap_api_params_finish(after, params->selector.kind != 0 ? params->selector.kind : AP_KIND_CPU,
+                                 AP_WINDOW_NS / 2, err);
     if (r != 0)
         return r;
     if (params->has_baseline) {
@@ -353,7 +353,7 @@ int ap_api_get_timeline(struct ap_api_request *request, struct ap_error *err)
     struct ap_provenance provenance = {0};
     struct ap_points points = {0};
     uint64_t step_ns = 0;
-    int r = ap_api_params_finish(params, AP_KIND_CPU, RANGE_NS, err);
+    int r = ap_api_params_finish(params, AP_KIND_CPU, AP_WINDOW_NS, err);
 
     if (r == 0 && groups > GROUPS_MAX)
         r = ap_error_set(err, -EINVAL, "limit: a timeline has at most %d series", GROUPS_MAX);
@@ -421,7 +421,7 @@ static int get_tables(struct ap_api_request *request, uint8_t kind, struct ap_er
     struct ap_provenance provenance = {0};
     struct ap_capture *capture = NULL;
     const struct ap_profile *profile;
-    int r = ap_api_params_finish(params, kind, RANGE_NS, err);
+    int r = ap_api_params_finish(params, kind, AP_WINDOW_NS, err);
 
     if (r == 0)
         r = ap_query_capture(request->api->query, &params->selector, &capture, &provenance, err);
@@ -467,7 +467,7 @@ int ap_api_get_series(struct ap_api_request *request, struct ap_error *err)
 {
     struct ap_api_params *params = &request->params;
     struct ap_series_rows rows = {0};
-    int r = ap_api_params_finish(params, 0, RANGE_NS, err);
+    int r = ap_api_params_finish(params, 0, AP_WINDOW_NS, err);
 
     if (r == 0)
         r = ap_query_series(request->api->query, &params->selector, or_default(params->limit, SERIES_DEFAULT), &rows,
@@ -489,7 +489,7 @@ int ap_api_get_series(struct ap_api_request *request, struct ap_error *err)
 int ap_api_get_labels(struct ap_api_request *request, struct ap_error *err)
 {
     struct ap_texts names = {0};
-    int r = ap_api_params_finish(&request->params, 0, RANGE_NS, err);
+    int r = ap_api_params_finish(&request->params, 0, AP_WINDOW_NS, err);
 
     if (r == 0)
         r = ap_query_labels(request->api->query, &request->params.selector, &names, err);
@@ -503,7 +503,7 @@ int ap_api_get_labels(struct ap_api_request *request, struct ap_error *err)
 int ap_api_get_label_values(struct ap_api_request *request, struct ap_error *err)
 {
     struct ap_texts values = {0};
-    int r = ap_api_params_finish(&request->params, 0, RANGE_NS, err);
+    int r = ap_api_params_finish(&request->params, 0, AP_WINDOW_NS, err);
 
     if (r == 0 && (request->wildcard == NULL || !ap_label_name_valid(request->wildcard)))
         r = ap_error_set(err, -EINVAL, "'%.64s' is not a label", request->wildcard != NULL ? request->wildcard : "");

@@ -6,13 +6,13 @@
 #include "format/format.h"
 #include "format/import.h"
 #include "format/json.h"
+#include "model/window.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#define RANGE_NS (3600 * AP_NS_PER_SEC)
 /* Who imported batches come from, and where, when nothing says so. */
 #define IMPORT_AGENT "import"
 #define IMPORT_HOST  "import"
@@ -43,7 +43,7 @@ int ap_api_get_export(struct ap_api_request *request, struct ap_error *err)
     if (i == EXPORT_CNT)
         return ap_error_set(err, -ENOENT, "'%.64s' is no format: use json, collapsed, pprof, speedscope or svg",
                             request->wildcard != NULL ? request->wildcard : "");
-    r = ap_api_params_finish(params, AP_KIND_CPU, RANGE_NS, err);
+    r = ap_api_params_finish(params, AP_KIND_CPU, AP_WINDOW_NS, err);
     if (r == 0)
         r = ap_query_capture(request->api->query, &params->selector, &capture, &provenance, err);
     if (r != 0)

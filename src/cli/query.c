@@ -3,6 +3,7 @@
 #include "cli/ask.h"
 #include "cli/commands.h"
 #include "core/clock.h"
+#include "model/window.h"
 #include "rpc/rpc.h"
 
 #include <errno.h>
@@ -10,8 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOUR_NS      (3600 * AP_NS_PER_SEC)
-#define HALF_HOUR_NS (1800 * AP_NS_PER_SEC)
 /* Longest answer that is taken. */
 #define ANSWER_SZ AP_RPC_MESSAGE_SZ
 
@@ -156,7 +155,7 @@ int ap_cli_query(int argc, char **argv, struct ap_error *err)
             question.method = "QueryStorage";
             question.show = show_stacks;
         }
-        rc = ask_once(&question, ask.stored ? AP_KIND_CPU : 0, ask.stored ? HOUR_NS : 0, err);
+        rc = ask_once(&question, ask.stored ? AP_KIND_CPU : 0, ask.stored ? AP_WINDOW_NS : 0, err);
     }
     ap_options_done(&ap_cli_query_options, &ask);
     return rc;
@@ -190,7 +189,7 @@ int ap_cli_aggregate(int argc, char **argv, struct ap_error *err)
     int rc = ap_cli_options(&ap_cli_aggregate_options, &ask, argc, argv, NULL, err);
 
     if (rc < 0)
-        rc = ask_once(&question, AP_KIND_CPU, HOUR_NS, err);
+        rc = ask_once(&question, AP_KIND_CPU, AP_WINDOW_NS, err);
     ap_options_done(&ap_cli_aggregate_options, &ask);
     return rc;
 }
@@ -294,7 +293,7 @@ static int baseline(const struct ap_cli_ask *ask, uint64_t now_ns, const struct 
 
     if (ask->baseline_matches.cnt)
         changed.matches = ask->baseline_matches;
-    rc = ap_cli_selector(&changed, AP_KIND_CPU, now_ns, HALF_HOUR_NS, ret_before, err);
+    rc = ap_cli_selector(&changed, AP_KIND_CPU, now_ns, AP_WINDOW_DIFF_NS, ret_before, err);
     if (rc)
         return rc;
     if (!other_time) {
@@ -319,7 +318,7 @@ static int ask_diff(struct question *question, struct ap_error *err)
 {
     struct ap_ask_diff diff = {.limit = (uint32_t)question->ask->limit};
     uint64_t now_ns = ap_clock_realtime_ns();
-    int rc = ap_cli_selector(question->ask, AP_KIND_CPU, now_ns, HALF_HOUR_NS, &diff.after, err);
+    int rc = ap_cli_selector(question->ask, AP_KIND_CPU, now_ns, AP_WINDOW_DIFF_NS, &diff.after, err);
 
     rc = rc ? rc : baseline(question->ask, now_ns, &diff.after, &diff.before, err);
     if (rc) {

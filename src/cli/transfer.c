@@ -4,6 +4,7 @@
 #include "cli/http.h"
 #include "cli/table.h"
 #include "core/clock.h"
+#include "model/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HOUR_NS   (3600 * AP_NS_PER_SEC)
 #define ANSWER_SZ (64u << 20)
 
 static int out_of_memory(struct ap_error *err)
@@ -144,7 +144,7 @@ static int make_path(const struct ap_cli_ask *ask, uint8_t default_kind, const c
                      struct ap_error *err)
 {
     struct ap_selector selector;
-    int rc = ap_cli_selector(ask, default_kind, ap_clock_realtime_ns(), HOUR_NS, &selector, err);
+    int rc = ap_cli_selector(ask, default_kind, ap_clock_realtime_ns(), AP_WINDOW_NS, &selector, err);
 
     if (rc)
         return AP_CLI_USAGE;
